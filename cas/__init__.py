@@ -1,0 +1,1 @@
+"""Content-addressed store: Digest, canonical encoding, LMDB store, tensors, trees and weight files."""

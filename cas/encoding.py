@@ -1,0 +1,80 @@
+"""Canonical msgpack: exactly one encoding per value, and a decoder that refuses every other.
+
+Values: None, bool, int (-2^63 .. 2^64-1), str, bytes, Digest (extension type 1, 32 bytes), list, and dict with str
+keys in the order of their UTF-8 bytes. There are no floats. Lengths and integers take their shortest form.
+
+Example: ``{"b": 1, "a": [b"x", None]}`` encodes as ``82 a1 61 92 c4 01 78 c0 a1 62 01``.
+Source: https://github.com/msgpack/msgpack/blob/master/spec.md
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgpack
+
+from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest
+from samebits.cas.errors import EncodingError
+
+# A decoded value. Tuples are accepted by `encode` and come back as lists.
+Value: TypeAlias = "None | bool | int | str | bytes | Digest | list[Value] | tuple[Value, ...] | dict[str, Value]"
+
+DIGEST_EXT_CODE: Final = 1
+MAX_DEPTH: Final = 64
+
+
+def encode(value: Value) -> bytes:
+    """Return the one canonical encoding of `value`; raises EncodingError for a value that has none."""
+    encoded = msgpack.packb(_prepare(value, 0), use_bin_type=True)
+    assert isinstance(encoded, bytes)
+    return encoded
+
+
+def decode(data: Buffer) -> Value:
+    """Return the value of canonical bytes; raises EncodingError for anything `encode` would not have written."""
+    try:
+        value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_read_ext, use_list=True)
+    except EncodingError:
+        raise
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise EncodingError(f"not msgpack: {error}") from error
+    if encode(value) != bytes(data):
+        raise EncodingError("not the canonical encoding (key order, duplicate key or a longer form than needed)")
+    return value
+
+
+def _read_ext(code: int, payload: bytes) -> Digest:
+    if code != DIGEST_EXT_CODE or len(payload) != DIGEST_SIZE_BYTES:
+        raise EncodingError(f"unknown msgpack extension type {code} of {len(payload)} bytes")
+    return Digest(payload)
+
+
+def _prepare(value: Value, depth: int) -> object:
+    """Return `value` in the form that msgpack packs canonically."""
+    if depth > MAX_DEPTH:
+        raise EncodingError(f"nested deeper than {MAX_DEPTH}")
+    if value is None or isinstance(value, bool | str | bytes):
+        return _check_text(value) if isinstance(value, str) else value
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise EncodingError(f"integer {value} is outside -2^63 .. 2^64-1")
+        return int(value)
+    if isinstance(value, Digest):
+        return msgpack.ExtType(DIGEST_EXT_CODE, value.raw)
+    if isinstance(value, list | tuple):
+        return [_prepare(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise EncodingError(f"map key {key!r} is not text")
+        keys = sorted(value, key=lambda key: _check_text(key).encode())
+        return {key: _prepare(value[key], depth + 1) for key in keys}
+    raise EncodingError(f"a {type(value).__name__} has no canonical encoding")
+
+
+def _check_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EncodingError(f"text {text!r} is not valid Unicode") from error
+    return text
