@@ -1,0 +1,5 @@
+"""`python -m samebits.cli`."""
+
+from samebits.cli.main import main
+
+main()

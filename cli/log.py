@@ -1,0 +1,64 @@
+"""`samebits log`: the ledger of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from samebits.cli.options import JsonOption, StoreOption, store_path
+from samebits.cli.output import command, print_fields, print_json, readable
+from samebits.exec.runner import LEDGER_FOLDER
+from samebits.ledger import Entry, Log, entry_address
+
+app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
+
+
+def _open(store: Path | None) -> Log:
+    return Log.open(store_path(store) / LEDGER_FOLDER, read_only=True)
+
+
+@app.command("show")
+@command
+def show_command(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Print the entries in their order, and the signed checkpoint over them."""
+    log = _open(store)
+    entries = list(log.entries())
+    if json:
+        listed = [_fields(index, entry) for index, entry in enumerate(entries)]
+        print_json({"origin": log.origin, "size": log.size, "checkpoint": log.checkpoint(), "entries": listed})
+        return
+    for index, entry in enumerate(entries):
+        body = readable(entry.body.to_body())
+        shown = "  ".join(f"{name} {_short(value)}" for name, value in body.items() if value is not None)
+        print(f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  {shown}")
+    print(log.checkpoint(), end="")
+
+
+@app.command("verify")
+@command
+def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
+    """Check every entry, every signature, the chain of every run, the tree and the checkpoint."""
+    log = _open(store)
+    audit = log.audit()
+    audit.check()
+    counts = {"entries": audit.tree_size, "runs": audit.runs, "segments": audit.segments, "verdicts": audit.verdicts}
+    root = audit.root_hash.hex() if audit.root_hash is not None else ""
+    fields = {"log": "verified", "origin": log.origin, **counts, "root": root}
+    print_json(fields) if json else print_fields(fields)
+
+
+def _fields(index: int, entry: Entry) -> dict[str, object]:
+    return {
+        "index": index,
+        "address": str(entry_address(entry)),
+        "kind": entry.kind,
+        "author": entry.author.hex(),
+        "prev": None if entry.prev is None else str(entry.prev),
+        "body": readable(entry.body.to_body()),
+    }
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] + "…" if len(text) == 64 else text

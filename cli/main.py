@@ -1,0 +1,50 @@
+"""The commands `samebits` and `cas`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import samebits
+from samebits.cli import cas, jobs, log
+from samebits.cli.doctor import doctor_command
+from samebits.cli.run import run_command
+from samebits.cli.verify import verify_command
+
+app = typer.Typer(
+    name="samebits",
+    help="The same job gives the same bits on any machine, and anyone can check it by hash.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run_command)
+app.command("verify")(verify_command)
+app.add_typer(jobs.app, name="job")
+app.add_typer(cas.app, name="cas")
+app.add_typer(log.app, name="log")
+app.command("doctor")(doctor_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"samebits {samebits.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Verifiable machine learning."""
+
+
+def main() -> None:
+    """Run the command line `samebits`."""
+    app()
+
+
+def main_cas() -> None:
+    """Run the command line `cas`, which is `samebits cas`."""
+    cas.app(prog_name="cas")

@@ -1,0 +1,37 @@
+"""Options that commands share, and opening what they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from samebits.cas import Store
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", envvar="SAMEBITS_STORE", help="The store. Default: the user's data folder."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute. See `samebits doctor`.")]
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="DIR", help="Another store, from which missing objects are fetched by hash."),
+]
+
+
+def store_path(given: Path | None) -> Path:
+    """Return the store's directory: the one given, or the default of the platform."""
+    return given if given is not None else platformdirs.user_data_path("samebits", appauthor=False)
+
+
+def open_store(given: Path | None) -> Store:
+    """Open the store, making it where there is none."""
+    return Store(store_path(given))
+
+
+def open_existing_store(path: Path) -> Store:
+    """Open a store for reading; raises StoreError if there is none."""
+    return Store(path, read_only=True)

@@ -1,0 +1,97 @@
+"""What commands print: one JSON value or text on stdout, everything else on stderr; errors as one line, exit 2."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from samebits.cas import CasError, Digest
+from samebits.exec.errors import ExecError
+from samebits.kernels.errors import KernelError
+from samebits.ledger import LedgerError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_DIFFERENT = 1
+EXIT_BAD_INPUT = 2
+OUR_ERRORS = (CasError, KernelError, LedgerError, ExecError)
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class CommandError(Exception):
+    """Something wrong with what the user typed or named on the command line."""
+
+
+def fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
+    """Print one line on stderr and exit."""
+    line = " ".join(message.split())
+    print(f"samebits: {line}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn the project's errors, and those of the file system, into one line and exit code 2."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (*OUR_ERRORS, CommandError) as error:
+            fail(str(error))
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+        except OSError as error:
+            fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+        except KeyboardInterrupt:
+            fail("interrupted", 130)
+
+    return guarded
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on stdout; addresses become text."""
+    print(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print name and value on a line each, aligned."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def readable(value: Any) -> Any:
+    """Return a decoded value with addresses as text and bytes as hex (long ones as their size)."""
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex() if len(value) <= 64 else f"<{len(value)} bytes>"
+    if isinstance(value, list | tuple):
+        return [readable(item) for item in value]
+    if isinstance(value, dict):
+        return {name: readable(item) for name, item in value.items()}
+    return value
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a size for people: ``12.3 kB``."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Digest):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,66 @@
+"""`samebits run`: run a job and chain it in the ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from samebits.cas import fetch, references
+from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
+from samebits.cli.output import command, print_fields, print_json
+from samebits.cli.progress import step_progress
+from samebits.cli.script import resolve_job
+from samebits.exec.job import Job
+from samebits.exec.runner import Run, put_job, run
+
+
+@command
+def run_command(
+    job: Annotated[str, typer.Argument(help="script.py[:function], a job file, or a job's address.", metavar="JOB")],
+    store: StoreOption = None,
+    device: DeviceOption = "numpy",
+    commit_every: Annotated[int, typer.Option(min=1, help="Commit to every N-th step.", metavar="N")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Store the state every N steps.", metavar="N")] = 50,
+    source: FromOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a job from its first step to its last and chain it in the ledger.
+
+    A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
+    --checkpoint-every changes a bit of the result.
+    """
+    with open_store(store) as opened:
+        found = resolve_job(job, opened)
+        address = put_job(found, opened)
+        if source is not None:
+            with open_existing_store(source) as other:
+                fetch([address] if not isinstance(found, Job) else references(found.spec.to_node()), other, opened)
+        with step_progress("run") as progress:
+            result = run(
+                address,
+                opened,
+                device=device,
+                commit_every=commit_every,
+                checkpoint_every=checkpoint_every,
+                progress=progress,
+            )
+        report(result, as_json=json)
+
+
+def report(result: Run, *, as_json: bool) -> None:
+    """Print what a run left behind."""
+    fields = {
+        "run": result.address,
+        "job": result.job,
+        "final_state": result.final_state,
+        "entry": result.entry,
+        "steps": result.steps,
+        "commits": len(result.commits),
+        "device": result.device,
+        "seconds": round(result.seconds, 3),
+    }
+    if as_json:
+        print_json({**fields, "metrics": dict(result.metrics)})
+        return
+    print_fields({**fields, **{name: f"{value:.6g}" for name, value in result.metrics.items()}})

@@ -1,0 +1,63 @@
+"""`samebits verify`: replay a run and compare every commit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
+from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, size_text
+from samebits.cli.progress import step_progress
+from samebits.exec.verify import SAME, Verdict, verify
+
+
+@command
+def verify_command(
+    run: Annotated[str, typer.Argument(help="Address of the run.", metavar="RUN")],
+    store: StoreOption = None,
+    device: DeviceOption = "numpy",
+    source: FromOption = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Accept a run that stops before its last step.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Replay a run and compare every commit.
+
+    Checks the ledger (signatures, tree, chain), every stored byte that the run names, and every step. Exit code: 0
+    same, 1 different, 2 something is missing, damaged or malformed.
+    """
+    with open_store(store) as opened, step_progress("verify") as progress:
+        if source is None:
+            verdict = verify(run, opened, device=device, partial=partial, progress=progress)
+        else:
+            with open_existing_store(source) as other:
+                verdict = verify(run, opened, device=device, source=other, partial=partial, progress=progress)
+    report(verdict, as_json=json)
+    if verdict.verdict != SAME:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def report(verdict: Verdict, *, as_json: bool) -> None:
+    """Print a verdict."""
+    if as_json:
+        print_json({field.name: getattr(verdict, field.name) for field in dataclasses.fields(verdict)})
+        return
+    if verdict.verdict == SAME:
+        said = f"same: all {verdict.commits_checked} commits of {verdict.steps_checked} of {verdict.steps} steps are equal"
+    else:
+        said = f"different: step {verdict.first_different_step} is the first that differs (counted from 0)"
+    print_fields(
+        {
+            "verdict": said,
+            **{name: f"{value:.6g}" for name, value in verdict.metrics.items()},
+            "run": verdict.run,
+            "job": verdict.job,
+            "final state": verdict.final_state,
+            "ledger entry": f"{verdict.run_entry} (the run's last)",
+            "this verdict": f"{verdict.entry} (signed, in this store's ledger)",
+            "log": "verified: every entry, signature and the tree",
+            "artifacts": f"verified: {verdict.objects_checked} objects ({size_text(verdict.bytes_fetched)} fetched)",
+            "computation": f"replayed on {verdict.device} in {verdict.seconds:.1f} s",
+        }
+    )

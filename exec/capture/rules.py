@@ -1,0 +1,11 @@
+"""All lowering rules, and the names of the ATen ops that have one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from samebits.exec.capture import rules_elementwise, rules_nn, rules_shape
+from samebits.exec.capture.lowering import RULES
+
+FILES: Final = (rules_elementwise, rules_shape, rules_nn)
+SUPPORTED: Final = frozenset(RULES)

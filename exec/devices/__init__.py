@@ -1,0 +1,1 @@
+"""Devices: the protocol, the numpy reference, and opening one by name."""

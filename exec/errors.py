@@ -1,0 +1,32 @@
+"""Errors of graphs, jobs, capture, devices and replay."""
+
+from __future__ import annotations
+
+
+class ExecError(Exception):
+    """Root of every error that `samebits.exec` raises."""
+
+
+class GraphError(ExecError):
+    """A graph that is malformed, or not in canonical form."""
+
+
+class JobError(ExecError):
+    """A job, or a job file, that is malformed or lacks something it needs."""
+
+
+class CaptureError(ExecError):
+    """A training step that can't be captured faithfully: what it does, and where in the user's code."""
+
+    def __init__(self, reason: str, where: str | None = None) -> None:
+        self.reason = reason
+        self.where = where  # "file.py:12: source text" of the user's own line
+        super().__init__(f"cannot capture: {reason}" + (f" (at {where})" if where else ""))
+
+
+class DeviceError(ExecError):
+    """A device that is unknown, missing, or computes other bits than the contract."""
+
+
+class RunError(ExecError):
+    """A run that can't be started, found or verified."""

@@ -1,0 +1,123 @@
+"""A graph: a static, pure DAG of operations over typed tensors.
+
+Values are numbered: first the inputs in the order of their names, then the results of the nodes, one after another.
+A node names its operands by these numbers. The node `call` runs another graph, which it names by address: its
+operands are that graph's inputs, its results that graph's outputs, both in the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from samebits.cas import Digest
+from samebits.exec.errors import GraphError
+from samebits.kernels.errors import KernelError
+from samebits.kernels.inference import check_type
+from samebits.kernels.optable import find_op
+from samebits.kernels.types import AttributeValue, TensorType
+
+CALL: Final = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """One operation on earlier values. `callee` is the graph that a `call` runs, None otherwise."""
+
+    op: str
+    operands: tuple[int, ...]
+    attributes: tuple[tuple[str, AttributeValue], ...] = ()  # in the order of their names
+    callee: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Named inputs, nodes in an order in which each follows its operands, named outputs."""
+
+    inputs: tuple[tuple[str, TensorType], ...]  # in the order of their names
+    nodes: tuple[GraphNode, ...]
+    outputs: tuple[tuple[str, int], ...]  # in the order of their names; value numbers
+
+
+# The graphs that calls refer to, by address.
+GraphLibrary = Mapping[Digest, Graph]
+EMPTY_LIBRARY: Final[GraphLibrary] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class TypedGraph:
+    """A validated graph with the type of each value, and of each output by name."""
+
+    graph: Graph
+    types: tuple[TensorType, ...]  # of every value, by number
+    results: tuple[tuple[int, ...], ...]  # value numbers that each node defines
+    outputs: Mapping[str, TensorType] = field(default_factory=dict)
+
+
+def check_graph(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> TypedGraph:
+    """Infer the type of every value; raises GraphError naming the node, input or output that is wrong."""
+    _check_names("input", [name for name, _ in graph.inputs])
+    _check_names("output", [name for name, _ in graph.outputs])
+    types: list[TensorType] = []
+    for name, tensor in graph.inputs:
+        try:
+            types.append(check_type(f"input {name!r}", tensor))
+        except KernelError as error:
+            raise GraphError(str(error)) from error
+    results: list[tuple[int, ...]] = []
+    known: dict[Digest, TypedGraph] = {}
+    for position, node in enumerate(graph.nodes):
+        for operand in node.operands:
+            if not 0 <= operand < len(types):
+                raise GraphError(f"node {position} ({node.op}): operand {operand} is not an earlier value")
+        try:
+            new = _infer(node, tuple(types[operand] for operand in node.operands), library, known)
+        except (KernelError, GraphError) as error:
+            raise GraphError(f"node {position}: {error}") from error
+        results.append(tuple(range(len(types), len(types) + len(new))))
+        types.extend(new)
+    for name, value in graph.outputs:
+        if not 0 <= value < len(types):
+            raise GraphError(f"output {name!r}: there is no value {value}")
+    return TypedGraph(graph, tuple(types), tuple(results), {name: types[value] for name, value in graph.outputs})
+
+
+def _infer(
+    node: GraphNode, operands: tuple[TensorType, ...], library: GraphLibrary, known: dict[Digest, TypedGraph]
+) -> tuple[TensorType, ...]:
+    if node.op != CALL:
+        if node.callee is not None:
+            raise GraphError(f"{node.op} names a graph, only call does")
+        op = find_op(node.op)
+        given = dict(node.attributes)
+        if tuple(sorted(given.items())) != node.attributes or op.check_attributes(given) != given:
+            raise GraphError(f"{node.op}: attributes are not complete and in the order of their names")
+        return (op.infer(operands, given),)
+    if node.callee is None or node.attributes:
+        raise GraphError("call: wants the address of a graph and no attributes")
+    if node.callee not in library:
+        raise GraphError(f"call: graph {node.callee} is missing")
+    if node.callee not in known:
+        known[node.callee] = check_graph(library[node.callee], library)
+    callee = known[node.callee]
+    wanted = tuple(tensor for _, tensor in callee.graph.inputs)
+    if operands != wanted:
+        raise GraphError(f"call: operands {_list(operands)} do not fit the inputs {_list(wanted)} of {node.callee}")
+    return tuple(callee.outputs.values())
+
+
+def _check_names(what: str, names: list[str]) -> None:
+    for name in names:
+        if not name or not name.isprintable():
+            raise GraphError(f"{what} name {name!r} is empty or unprintable")
+    ordered = sorted(names, key=str.encode)
+    for name, following in zip(ordered, ordered[1:], strict=False):
+        if name == following:
+            raise GraphError(f"{what} {name!r} occurs twice")
+    if names != ordered:
+        raise GraphError(f"{what}s are not in the order of their names")
+
+
+def _list(types: tuple[TensorType, ...]) -> str:
+    return "(" + ", ".join(map(str, types)) + ")"

@@ -1,0 +1,164 @@
+"""Job files: a job with its graphs in one small file, with or without its tensors.
+
+Canonical msgpack of ``{"format": "samebits job", "version": 1, "job": <address>, "nodes": [bytes, ...],
+"blobs": [bytes, ...]}``. Nodes and blobs stand in the order of their addresses, which are not written: the reader
+computes them. Always inside: the job, its graphs, and the trees and tensor records that say what else is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from samebits.cas import CasError, Digest, Node, decode_node, encode_node, hash_blob, node_address, references, tensor_info
+from samebits.cas.encoding import decode, encode
+from samebits.exec.errors import JobError
+from samebits.exec.job import Job, JobSpec
+
+FORMAT: Final = "samebits job"
+VERSION: Final = 1
+MAX_FILE_SIZE_BYTES: Final = 1 << 32
+EMBED: Final = ("none", "state", "data", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPart:
+    """A tensor that a job names."""
+
+    name: str  # "state/model/0.weight", "data/x", "evaluation/x"
+    dtype: str
+    shape: tuple[int, ...]
+    blob: Digest
+    size_bytes: int
+    embedded: bool
+
+
+def save_job(job: Job, path: Path | str, *, embed: str = "none") -> int:
+    """Write a job file; `embed` says which tensors go into it. Returns its size in bytes."""
+    if embed not in EMBED:
+        raise JobError(f"embed {embed!r} is none of {', '.join(EMBED)}")
+    prefixes = {"none": (), "state": ("state/",), "data": ("data/", "evaluation/"), "all": ("",)}[embed]
+    wanted = {part.blob for part in list_tensors(job) if part.name.startswith(tuple(prefixes))} if prefixes else set()
+    missing = sorted(str(blob) for blob in wanted if blob not in job.blobs)
+    if missing:
+        raise JobError(f"tensor data {missing[0]} are not at hand, so they can't be embedded")
+    nodes = job.all_nodes()
+    encoded = encode(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "job": job.address,
+            "nodes": [encode_node(nodes[address]) for address in sorted(nodes)],
+            "blobs": [job.blobs[blob] for blob in sorted(wanted)],
+        }
+    )
+    _write_atomically(Path(path), encoded)
+    return len(encoded)
+
+
+def load_job(path: Path | str) -> Job:
+    """Read a job file; raises JobError saying what is wrong with it."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_SIZE_BYTES:
+            raise JobError(f"{path}: larger than 4 GiB")
+        value = decode(path.read_bytes())
+    except OSError as error:
+        raise JobError(f"{path}: {error.strerror or error}") from error
+    except CasError as error:
+        raise JobError(f"{path}: not a job file: {error}") from error
+    match value:
+        case {"format": "samebits job", "version": version, "job": Digest() as job, "nodes": [*nodes], "blobs": [*blobs]}:
+            if version != VERSION:
+                raise JobError(f"{path}: job file version {version!r} is not supported (want {VERSION})")
+        case _:
+            raise JobError(f"{path}: not a job file")
+    try:
+        return _assemble(job, nodes, blobs)
+    except (JobError, CasError) as error:
+        raise JobError(f"{path}: {error}") from error
+
+
+def list_tensors(job: Job) -> list[TensorPart]:
+    """Return every tensor that a job names, with what is known of it; raises JobError if a tree is missing."""
+    spec = job.spec
+    trees = [("state", spec.state), ("data", spec.data)]
+    if spec.evaluation is not None:
+        trees.append(("evaluation", spec.evaluation.data))
+    parts = []
+    for prefix, tree in trees:
+        entries = _node(job, tree, f"tree {prefix}").body.get("entries")
+        if not isinstance(entries, dict):
+            raise JobError(f"{prefix} {tree} is not a tree of tensors")
+        for name, address in entries.items():
+            if not isinstance(address, Digest):
+                raise JobError(f"{prefix}/{name} is not an address")
+            info = tensor_info(_node(job, address, f"tensor {prefix}/{name}"))
+            embedded = info.blob in job.blobs
+            parts.append(TensorPart(f"{prefix}/{name}", info.dtype, info.shape, info.blob, info.size_bytes, embedded))
+    return parts
+
+
+def _assemble(job: Digest, encoded_nodes: Collection[object], blobs: Collection[object]) -> Job:
+    nodes: dict[Digest, Node] = {}
+    for encoded in encoded_nodes:
+        if not isinstance(encoded, bytes):
+            raise JobError("a node is not bytes")
+        node = decode_node(encoded)
+        nodes[node_address(node)] = node
+    if job not in nodes:
+        raise JobError(f"the job {job} itself is not in the file")
+    data: dict[Digest, bytes] = {}
+    for blob in blobs:
+        if not isinstance(blob, bytes):
+            raise JobError("a blob is not bytes")
+        data[hash_blob(blob)] = blob
+    spec = JobSpec.from_node(nodes.pop(job))
+    loaded = Job(spec, nodes, data)
+    _check_nothing_else(loaded)
+    list_tensors(loaded)
+    return loaded
+
+
+def _check_nothing_else(job: Job) -> None:
+    """Raise JobError if the file holds an object that the job does not name."""
+    nodes = job.all_nodes()
+    reached, pending = set[Digest](), [job.address]
+    while pending:
+        address = pending.pop()
+        if address not in reached:
+            reached.add(address)
+            pending.extend(references(nodes[address]) if address in nodes else ())
+    for address in (*nodes, *job.blobs):
+        if address not in reached:
+            raise JobError(f"object {address} does not belong to the job")
+    for graph in (job.spec.step, *([job.spec.evaluation.graph] if job.spec.evaluation else [])):
+        _node(job, graph, "graph")
+
+
+def _node(job: Job, address: Digest, what: str) -> Node:
+    nodes: Mapping[Digest, Node] = job.nodes
+    if address not in nodes:
+        raise JobError(f"{what} {address} is not in the job file")
+    return nodes[address]
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise JobError(f"{path}: {error.strerror or error}") from error

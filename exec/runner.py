@@ -1,0 +1,167 @@
+"""Run a job: execute its steps, commit to the results, store checkpoints, chain everything in the ledger."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.cas import Digest, Store, put_tensor, put_tree
+from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
+from samebits.exec.devices.registry import open_device
+from samebits.exec.errors import JobError, RunError
+from samebits.exec.job import Job
+from samebits.exec.machine import JobMachine, State
+from samebits.ledger import (
+    Log,
+    RunBody,
+    SegmentBody,
+    SigningKey,
+    entry_address,
+    leaf_hash,
+    load_or_create_key,
+    root_hash,
+    sign_entry,
+)
+
+Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
+NONCE_SIZE_BYTES = 16
+LEDGER_FOLDER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run left behind. Addresses are those of store and ledger."""
+
+    address: Digest  # the run entry: job, runner's key, nonce, cadence
+    job: Digest
+    final_state: Digest  # tree of tensors
+    commits: tuple[Digest, ...]
+    steps: int
+    device: str
+    seconds: float
+    metrics: Mapping[str, float]  # of the last step, with those of the evaluation
+    entry: Digest  # the last segment entry
+
+
+def run(
+    job: Job | Digest | str,
+    store: Store,
+    *,
+    device: str = "numpy",
+    commit_every: int = 1,
+    checkpoint_every: int = 50,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a job from its first step to its last and chain it in the store's ledger.
+
+    Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
+    of the chain. Neither changes a bit of the result. Raises JobError, GraphError, DeviceError or RunError.
+    """
+    for name, every in (("commit_every", commit_every), ("checkpoint_every", checkpoint_every)):
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise RunError(f"{name} {every!r} is not a positive integer")
+    started = time.perf_counter()
+    opened = open_device(device)
+    address = put_job(job, store)
+    machine = JobMachine(address, store, opened)
+    chain = _ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
+    state = machine.initial_state()
+    state_in = machine.spec.state
+    commits: list[Digest] = []
+    metrics: Mapping[str, float] = {}
+    for first in range(0, machine.spec.steps, checkpoint_every):
+        stop = min(first + checkpoint_every, machine.spec.steps)
+        wanted = set(commit_steps(first, stop, commit_every))
+        made: list[Commit] = []
+        for t in range(first, stop):
+            state, results = machine.step(t, state)
+            if t in wanted:
+                made.append(make_commit(t, machine.download(state), results))
+                metrics = made[-1].values()
+            if progress is not None:
+                progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
+        state_in = chain.add_segment(first, stop, state_in, _put_state(store, machine, state), made, opened.name, opened.kernels())
+        commits += chain.last_commits
+    return Run(
+        address=chain.run,
+        job=address,
+        final_state=state_in,
+        commits=tuple(commits),
+        steps=machine.spec.steps,
+        device=opened.name,
+        seconds=time.perf_counter() - started,
+        metrics=metrics,
+        entry=chain.head,
+    )
+
+
+def put_job(job: Job | Digest | str, store: Store) -> Digest:
+    """Store a job and the objects it brings along; returns its address."""
+    if isinstance(job, str):
+        job = Digest.parse(job)
+    if isinstance(job, Digest):
+        return job
+    if not isinstance(job, Job):
+        raise JobError(f"not a job: {type(job).__name__}")
+    with store.batch():
+        for data in job.blobs.values():
+            store.put_blob(data)
+        for node in job.all_nodes().values():
+            store.put_node(node)
+    return job.address
+
+
+def author_key(store: Store) -> SigningKey:
+    """Return the key that signs this store's runs and verdicts; it is made on first use."""
+    return load_or_create_key(Path(store.path) / "keys" / "author.key", "samebits.local/author")
+
+
+def log_directory(store: Store) -> Path:
+    """Return where a store keeps its ledger."""
+    return Path(store.path) / LEDGER_FOLDER
+
+
+def _put_state(store: Store, machine: JobMachine, state: State) -> Digest:
+    with store.batch():
+        return put_tree(store, {name: put_tensor(store, tensor) for name, tensor in machine.download(state).items()})
+
+
+class _ChainWriter:
+    """Appends the entries of one run to the ledger."""
+
+    def __init__(self, store: Store, job: Digest, steps: int, commit_every: int, checkpoint_every: int) -> None:
+        self._store = store
+        self._key = author_key(store)
+        self._log = Log.open(log_directory(store))
+        body = RunBody(job, os.urandom(NONCE_SIZE_BYTES), steps, commit_every, checkpoint_every)
+        entry = sign_entry(self._log.origin, None, body, self._key)
+        self._log.append([entry])
+        self.run = self.head = entry_address(entry)
+        self.last_commits: list[Digest] = []
+
+    def add_segment(
+        self,
+        first: int,
+        stop: int,
+        state_in: Digest,
+        state_out: Digest,
+        commits: list[Commit],
+        device: str,
+        kernels: Sequence[Digest],
+    ) -> Digest:
+        """Store the commits, append the segment entry; returns the state that the next segment starts from."""
+        if commits[-1].state != state_out:
+            raise AssertionError("the last commit of a segment is its final state")
+        with self._store.batch():
+            self.last_commits = [self._store.put_node(commit.to_node()) for commit in commits]
+            listed = [(commit.step, address) for commit, address in zip(commits, self.last_commits, strict=True)]
+            stored = self._store.put_node(commits_node(listed))
+        root = root_hash([leaf_hash(address.raw) for address in self.last_commits])
+        body = SegmentBody(self.run, first, stop, state_in, state_out, stored, root, device, tuple(kernels))
+        entry = sign_entry(self._log.origin, self.head, body, self._key)
+        self._log.append([entry])
+        self.head = entry_address(entry)
+        return state_out

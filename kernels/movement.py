@@ -1,0 +1,62 @@
+"""Exact data movement: bits go to other places, none changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samebits.kernels.errors import OpError
+
+Array = NDArray[Any]
+
+
+def broadcast_in_dim(x: Array, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]) -> Array:
+    """Return a view of `x` whose axis i is result axis broadcast_dimensions[i]; all others repeat."""
+    placed = [1] * len(shape)
+    for size, dim in zip(x.shape, broadcast_dimensions, strict=True):
+        placed[dim] = size
+    return np.broadcast_to(x.reshape(placed), shape)
+
+
+def pad(x: Array, value: Array, low: tuple[int, ...], high: tuple[int, ...]) -> Array:
+    """Return `x` with `low` and `high` elements of the scalar `value` around it."""
+    shape = tuple(a + n + b for a, n, b in zip(low, x.shape, high, strict=True))
+    result = np.full(shape, value, dtype=x.dtype)
+    result[tuple(slice(a, a + n) for a, n in zip(low, x.shape, strict=True))] = x
+    return result
+
+
+def gather(operand: Array, indices: Array) -> Array:
+    """Return rows `indices` of `operand`; an index outside 0..n-1 raises OpError naming it."""
+    rows = operand.shape[0]
+    if indices.size:
+        lowest, highest = indices.min(), indices.max()
+        if lowest < 0 or highest >= rows:
+            wrong = lowest if lowest < 0 else highest
+            raise OpError("gather", f"index {wrong} is outside 0..{rows - 1}")
+    return operand[indices.astype(np.int64)]
+
+
+def argsort(x: Array, axis: int, descending: bool) -> Array:
+    """Return the stable sorting positions (int64): -inf .. -0, +0 .. inf, NaN; or descending, NaN first."""
+    keys = _order_keys(x)
+    if descending:
+        keys = ~keys  # reverses the order of unsigned keys and keeps ties stable
+    return np.argsort(keys, axis=axis, kind="stable").astype(np.int64)
+
+
+def _order_keys(x: Array) -> Array:
+    """Return unsigned integers in the order of the values of `x` (-0 before +0, all NaN equal and largest)."""
+    if x.dtype == np.bool_:
+        return x.astype(np.uint8)
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    if x.dtype.kind == "u":
+        return x
+    bits = np.ascontiguousarray(x).view(unsigned)
+    sign = unsigned.type(1 << (8 * x.dtype.itemsize - 1))
+    if x.dtype.kind == "i":
+        return bits ^ sign
+    keys = np.where(bits & sign, ~bits, bits | sign)
+    return np.where(np.isnan(x), ~unsigned.type(0), keys)

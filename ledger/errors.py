@@ -1,0 +1,104 @@
+"""Errors of the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from samebits.cas.digest import Digest
+
+
+class LedgerError(Exception):
+    """Root of every error that `samebits.ledger` raises for bad data, a bad key file or a bad log."""
+
+
+class ProofError(LedgerError):
+    """An inclusion or consistency proof does not lead to the root hash it should."""
+
+
+class NoteFormatError(LedgerError):
+    """A note, checkpoint, verifier key or private key text that is not in its one accepted form."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"malformed {what}: {problem}")
+
+
+class SignatureError(LedgerError):
+    """A signature does not verify, or a note carries none by a known key."""
+
+
+class KeyFileError(LedgerError):
+    """A private key file is missing, malformed, readable by others or cannot be written."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"key file {path}: {problem}")
+
+
+class EntryError(LedgerError):
+    """An entry, or a field of its body, is not what its kind wants."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class ChainError(LedgerError):
+    """An entry breaks a rule of the run it belongs to, or of the log it is in."""
+
+    def __init__(self, index: int, address: Digest | None, problem: str) -> None:
+        self.index = index
+        self.address = address
+        self.problem = problem
+        shown = f" ({str(address)[:16]})" if address is not None else ""
+        super().__init__(f"entry {index}{shown}: {problem}")
+
+
+class RunNotFoundError(LedgerError):
+    """The entries hold no run of this address."""
+
+    def __init__(self, run: Digest) -> None:
+        self.run = run
+        super().__init__(f"run {run} is not in this log")
+
+
+class EntryNotFoundError(LedgerError):
+    """The log holds no such entry."""
+
+    def __init__(self, wanted: Digest | int, tree_size: int) -> None:
+        self.wanted = wanted
+        self.tree_size = tree_size
+        super().__init__(f"entry {wanted} is not in this log of {tree_size} entries")
+
+
+class StorageError(LedgerError):
+    """The files of a log are missing, damaged, full or in use by something else."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"log {path}: {problem}")
+
+
+class MissingEntryError(StorageError):
+    """The storage says how many entries it has, and does not have this one."""
+
+    def __init__(self, path: Path, index: int) -> None:
+        self.index = index
+        super().__init__(path, f"entry {index} is missing")
+
+
+class AuditError(LedgerError):
+    """An audit found problems; the message is the first of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}")

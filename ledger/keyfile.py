@@ -1,0 +1,93 @@
+"""Private key files: one line of text, mode 0600, written whole or not at all.
+
+Example of the line (RFC 8032's first test key under the name ``example.com/log``):
+``PRIVATE+KEY+example.com/log+...+AZ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g``
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from samebits.ledger.errors import KeyFileError, NoteFormatError
+from samebits.ledger.keys import SigningKey
+
+_MAX_SIZE_BYTES: Final = 4096
+_OTHERS: Final = 0o077
+
+
+def load_or_create_key(path: Path, name: str) -> SigningKey:
+    """Return the key of the file; a file that does not exist is created with a new key of this name.
+
+    An existing key keeps the name it has. Processes that race end with the same key. Raises KeyFileError.
+    """
+    return find_key(path) or store_key(path, SigningKey.generate(name))
+
+
+def load_key(path: Path) -> SigningKey:
+    """Read a private key file; raises KeyFileError if it is missing, malformed or others may read it."""
+    key = find_key(path)
+    if key is None:
+        raise KeyFileError(path, "there is no such file")
+    return key
+
+
+def find_key(path: Path) -> SigningKey | None:
+    """Read a private key file, None if there is none; raises KeyFileError if it is malformed or others may read it."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyFileError(path, "not a regular file")
+            if status.st_mode & _OTHERS:
+                mode = stat.S_IMODE(status.st_mode)
+                raise KeyFileError(path, f"others may use it (mode {mode:04o}); run: chmod 600 {path}")
+            content = file.read(_MAX_SIZE_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeyFileError(path, f"cannot be read: {error.strerror}") from error
+    try:
+        return SigningKey.parse(content.decode().removesuffix("\n"))
+    except (UnicodeDecodeError, NoteFormatError) as error:
+        problem = error.problem if isinstance(error, NoteFormatError) else "it is not text"
+        hint = "restore it from a backup, or move it away to start with a new key"
+        raise KeyFileError(path, f"not a private key ({problem}); {hint}") from None
+
+
+def store_key(path: Path, key: SigningKey) -> SigningKey:
+    """Write a key to a new file and return it; if the file exists by then, return the key that it holds.
+
+    The text is complete and durable under a temporary name before it gets the final one. Raises KeyFileError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(f"{key.format()}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return load_key(path)
+        finally:
+            temporary.unlink()
+        sync_directory(path.parent)
+    except OSError as error:
+        raise KeyFileError(path, f"cannot be written: {error.strerror}") from error
+    return key
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

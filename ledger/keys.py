@@ -1,0 +1,179 @@
+"""Ed25519 keys in the text forms of signed notes: `SigningKey`, `VerifierKey`, and signature checks.
+
+Example of a verifier key (vkey), name + key ID + base64 of 01 || public key:
+``example.com/log+7a62fdb8+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop``
+Source: https://c2sp.org/signed-note (v1.0.0)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from samebits.ledger.errors import NoteFormatError, SignatureError
+
+PUBLIC_SIZE_BYTES: Final = 32
+SEED_SIZE_BYTES: Final = 32
+SIGNATURE_SIZE_BYTES: Final = 64
+ED25519: Final = b"\x01"  # the signature type of signed-note
+_PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+_KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """The public half of a key and the name it goes by."""
+
+    name: str
+    public: bytes  # 32 bytes
+
+    def __post_init__(self) -> None:
+        _check_half(self.name, self.public, PUBLIC_SIZE_BYTES)
+
+    @property
+    def key_id(self) -> bytes:
+        """The 4 bytes that, with the name, say which key made a signature."""
+        return sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:4]
+
+    @property
+    def vkey(self) -> str:
+        """The text form of the public key."""
+        return f"{self.name}+{self.key_id.hex()}+{encode_base64(ED25519 + self.public)}"
+
+    @classmethod
+    def parse(cls, vkey: str) -> VerifierKey:
+        """Read the text form; raises NoteFormatError for anything else, another key type included."""
+        name, key_id, payload = _split_key("verifier key", vkey)
+        key = cls(name, payload)
+        if key.key_id != key_id:
+            raise NoteFormatError("verifier key", f"the key ID {key_id.hex()} is not that of this name and key")
+        return key
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Check a signature over `data`; raises SignatureError."""
+        verify(self.public, signature, data)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key and the name it signs under. Its repr does not show the seed."""
+
+    name: str
+    seed: bytes = field(repr=False)  # 32 bytes
+    _private: Ed25519PrivateKey = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_half(self.name, self.seed, SEED_SIZE_BYTES)
+        object.__setattr__(self, "_private", Ed25519PrivateKey.from_private_bytes(self.seed))
+
+    @classmethod
+    def generate(cls, name: str) -> SigningKey:
+        """Return a new key from the system's random bytes."""
+        return cls(name, os.urandom(SEED_SIZE_BYTES))
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The public half, with the name."""
+        return VerifierKey(self.name, self.public)
+
+    @property
+    def key_id(self) -> bytes:
+        """The 4 bytes that, with the name, say which key made a signature."""
+        return self.verifier.key_id
+
+    @property
+    def vkey(self) -> str:
+        """The text form of the public half."""
+        return self.verifier.vkey
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature over `data`."""
+        return self._private.sign(data)
+
+    def format(self) -> str:
+        """Return the text form of the private key: PRIVATE+KEY+name+key ID+base64 of 01 || seed."""
+        return f"{_PRIVATE_PREFIX}{self.name}+{self.key_id.hex()}+{encode_base64(ED25519 + self.seed)}"
+
+    @classmethod
+    def parse(cls, text: str) -> SigningKey:
+        """Read the text form; raises NoteFormatError (which never shows the text)."""
+        if not text.startswith(_PRIVATE_PREFIX):
+            raise NoteFormatError("private key", f"it does not start with {_PRIVATE_PREFIX}")
+        name, key_id, payload = _split_key("private key", text[len(_PRIVATE_PREFIX) :])
+        key = cls(name, payload)
+        if key.key_id != key_id:
+            raise NoteFormatError("private key", f"the key ID {key_id.hex()} is not that of this name and key")
+        return key
+
+
+def verify(public: bytes, signature: bytes, data: bytes) -> None:
+    """Check an Ed25519 signature over `data` (RFC 8032); raises SignatureError."""
+    if len(public) != PUBLIC_SIZE_BYTES or len(signature) != SIGNATURE_SIZE_BYTES:
+        raise SignatureError(f"a key of {len(public)} bytes with a signature of {len(signature)} is not Ed25519")
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        raise SignatureError(f"the signature does not verify with key {public.hex()}") from None
+
+
+def is_key_name(name: str) -> bool:
+    """Say whether a key may go by this name: not empty, valid Unicode, no space and no plus, no control character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and not any(char == "+" or char.isspace() or char < " " for char in name)
+
+
+def encode_base64(data: bytes) -> str:
+    """Return standard base64 with padding."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def decode_base64(text: str) -> bytes | None:
+    """Return the bytes of standard base64 in its one canonical form, or None for anything else."""
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        return None
+    return data if encode_base64(data) == text else None
+
+
+def _split_key(what: str, text: str) -> tuple[str, bytes, bytes]:
+    """Return (name, key ID, 32 bytes of key) of ``name+hex8+base64``; the base64 may itself contain a plus."""
+    parts = text.split("+", 2)
+    if len(parts) != 3:
+        raise NoteFormatError(what, "want name+key ID+base64")
+    name, key_id, encoded = parts
+    if not is_key_name(name):
+        raise NoteFormatError(what, "the name is empty or has a space or control character in it")
+    if not _KEY_ID.match(key_id):
+        raise NoteFormatError(what, "the key ID is not 8 lower-case hexadecimal characters")
+    payload = decode_base64(encoded)
+    if payload is None or not payload:
+        raise NoteFormatError(what, "the key is not base64")
+    if payload[:1] != ED25519:
+        raise NoteFormatError(what, f"key type {payload[0]} is not supported (1 is Ed25519)")
+    if len(payload) != 1 + PUBLIC_SIZE_BYTES:
+        raise NoteFormatError(what, f"an Ed25519 key is 32 bytes, not {len(payload) - 1}")
+    return name, bytes.fromhex(key_id), payload[1:]
+
+
+def _check_half(name: str, key: bytes, size_bytes: int) -> None:
+    if not is_key_name(name):
+        raise ValueError(f"{name!r} cannot name a key: no space, no plus, not empty")
+    if not isinstance(key, bytes) or len(key) != size_bytes:
+        raise ValueError(f"an Ed25519 key is {size_bytes} bytes")
