@@ -1,1 +1,69 @@
 """Content-addressed store: Digest, canonical encoding, LMDB store, tensors, trees and weight files."""
+
+from samebits.cas.digest import Digest, hash_blob, hash_node
+from samebits.cas.errors import (
+    CasError,
+    DamagedObjectError,
+    DigestFormatError,
+    DigestMismatchError,
+    EncodingError,
+    FileError,
+    FileFormatError,
+    NodeError,
+    ObjectKindError,
+    ObjectNotFoundError,
+    StoreError,
+    StoreFullError,
+)
+from samebits.cas.fetch import Damage, FetchReport, ObjectSource, check_objects, fetch, reachable
+from samebits.cas.files import StoredFile, get_file, put_file
+from samebits.cas.node import Node, decode_node, encode_node, node_address, references
+from samebits.cas.records import ObjectInfo
+from samebits.cas.store import Store
+from samebits.cas.tensor import TensorInfo, get_tensor, put_tensor, tensor_address, tensor_info, tensor_node
+from samebits.cas.tree import get_tree, put_tree, read_tree, tree_address, tree_node
+
+__all__ = [
+    "CasError",
+    "Damage",
+    "DamagedObjectError",
+    "Digest",
+    "DigestFormatError",
+    "DigestMismatchError",
+    "EncodingError",
+    "FetchReport",
+    "FileError",
+    "FileFormatError",
+    "Node",
+    "NodeError",
+    "ObjectInfo",
+    "ObjectKindError",
+    "ObjectNotFoundError",
+    "ObjectSource",
+    "Store",
+    "StoreError",
+    "StoreFullError",
+    "StoredFile",
+    "TensorInfo",
+    "check_objects",
+    "decode_node",
+    "encode_node",
+    "fetch",
+    "get_file",
+    "get_tensor",
+    "get_tree",
+    "hash_blob",
+    "hash_node",
+    "node_address",
+    "put_file",
+    "put_tensor",
+    "put_tree",
+    "reachable",
+    "read_tree",
+    "references",
+    "tensor_address",
+    "tensor_info",
+    "tensor_node",
+    "tree_address",
+    "tree_node",
+]

@@ -41,7 +41,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Return the element type's name of a NumPy dtype; raises TypeError for one that has none (complex, object, ...)."""
+    """Return the element type's name of a NumPy dtype; raises TypeError for one that has none (complex, ...)."""
     try:
         return _NAMES[dtype.newbyteorder("<")]
     except KeyError:

@@ -17,7 +17,7 @@ from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest
 from samebits.cas.errors import EncodingError
 
 # A decoded value. Tuples are accepted by `encode` and come back as lists.
-Value: TypeAlias = "None | bool | int | str | bytes | Digest | list[Value] | tuple[Value, ...] | dict[str, Value]"
+Value: TypeAlias = "bool | int | str | bytes | Digest | list[Value] | tuple[Value, ...] | dict[str, Value] | None"
 
 DIGEST_EXT_CODE: Final = 1
 MAX_DEPTH: Final = 64

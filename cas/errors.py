@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from samebits.cas.digest import Digest
 
 
@@ -29,13 +31,22 @@ class NodeError(CasError):
     """A node whose bytes decode but whose fields are not those of its kind."""
 
 
-class DigestMismatchError(CasError):
+class DamagedObjectError(CasError):
+    """A stored object is not what its address promises: a byte, a row or its record is wrong or missing."""
+
+    def __init__(self, digest: Digest, reason: str) -> None:
+        self.digest = digest
+        self.reason = reason
+        super().__init__(f"object {digest} is damaged: {reason}")
+
+
+class DigestMismatchError(DamagedObjectError):
     """Bytes do not have the address under which they were found or sent."""
 
     def __init__(self, expected: Digest, actual: Digest) -> None:
         self.expected = expected
         self.actual = actual
-        super().__init__(f"object {expected} is damaged: its bytes have the address {actual}")
+        super().__init__(expected, f"its bytes have the address {actual}")
 
 
 class ObjectNotFoundError(CasError):
@@ -44,3 +55,39 @@ class ObjectNotFoundError(CasError):
     def __init__(self, digest: Digest, where: str = "") -> None:
         self.digest = digest
         super().__init__(f"object {digest} is not in the store" + (f" {where}" if where else ""))
+
+
+class ObjectKindError(CasError):
+    """An object is there, but it is of another kind than the one asked for."""
+
+    def __init__(self, digest: Digest, actual: str, wanted: str) -> None:
+        self.digest = digest
+        self.actual = actual
+        self.wanted = wanted
+        super().__init__(f"object {digest} is a {actual}, not {wanted}")
+
+
+class StoreError(CasError):
+    """A store can't be opened or used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"store {path}: {reason}")
+
+
+class StoreFullError(StoreError):
+    """The disk or the store's map is full; nothing of the transaction that failed is visible."""
+
+
+class FileError(CasError):
+    """A file can't be read or written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class FileFormatError(FileError):
+    """A file's bytes are not those of its format."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from samebits.cas import encode_node
-from samebits.cli.options import JsonOption, StoreOption, open_store
+from samebits.cas import Digest, encode_node
+from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, size_text
 from samebits.cli.script import resolve_job
 from samebits.exec.canonical import GRAPH_KIND, parse_graph
@@ -46,13 +46,15 @@ def capture_command(
 @command
 def show_command(
     file: Annotated[str, typer.Argument(help="A job file, or script.py[:function].", metavar="FILE")],
+    store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what a job file holds and what must be fetched to run it."""
+    """Say what a job file holds, and which tensors must be fetched to run it here."""
     job = resolve_job(file, None)
     if not isinstance(job, Job):
         raise CommandError(f"{file}: not a job file")
     tensors = list_tensors(job)
+    stored = _stored_blobs(store, [part.blob for part in tensors])
     graphs = {
         address: {"nodes": len(parse_graph(node).nodes), "size_bytes": len(encode_node(node))}
         for address, node in job.nodes.items()
@@ -77,6 +79,7 @@ def show_command(
                 "blob": part.blob,
                 "size_bytes": part.size_bytes,
                 "embedded": part.embedded,
+                "stored": part.blob in stored,
             }
             for part in tensors
         ]
@@ -87,5 +90,14 @@ def show_command(
         print(f"graph {address}: {graph['nodes']} nodes, {graph['size_bytes']} bytes")
     for part in tensors:
         shape = ",".join(map(str, part.shape))
-        where = "in the file" if part.embedded else f"to be fetched: {part.blob}"
-        print(f"{part.name}  {part.dtype}[{shape}]  {size_text(part.size_bytes)}  {where}")
+        here = "in the file" if part.embedded else "in the store" if part.blob in stored else "to be fetched"
+        print(f"{part.name}  {part.dtype}[{shape}]  {size_text(part.size_bytes)}  {here}: {part.blob}")
+
+
+def _stored_blobs(path: Path | None, blobs: list[Digest]) -> set[Digest]:
+    """Return which of the blobs the store has; none if there is no store yet."""
+    folder = store_path(path)
+    if not (folder / "cas").exists():
+        return set()
+    with open_existing_store(folder) as opened:
+        return {blob for blob in blobs if opened.has(blob)}

@@ -23,14 +23,19 @@ def step_progress(title: str) -> Iterator[Report]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, refresh_per_second=8) as bar:
-        task = bar.add_task(title, total=None, metrics="", rate="")
+    bar = Progress(*columns, console=stderr, refresh_per_second=8)
+    task = bar.add_task(title, total=None, metrics="", rate="")
 
-        def report(done: int, steps: int, metrics: Mapping[str, float]) -> None:
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            current = bar.tasks[0]
-            speed = current.finished_speed or current.speed
-            rate = f"{speed:.1f} steps/s" if speed else ""
-            bar.update(task, completed=done, total=steps, metrics=shown, rate=rate)
+    def report(done: int, steps: int, metrics: Mapping[str, float]) -> None:
+        bar.start()  # with the first step, so that an error before it leaves nothing but its line
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        current = bar.tasks[0]
+        speed = current.finished_speed or current.speed
+        rate = f"{speed:.1f} steps/s" if speed else ""
+        bar.update(task, completed=done, total=steps, metrics=shown, rate=rate)
 
+    try:
         yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()

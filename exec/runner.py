@@ -20,11 +20,10 @@ from samebits.ledger import (
     SegmentBody,
     SigningKey,
     entry_address,
-    leaf_hash,
     load_or_create_key,
-    root_hash,
     sign_entry,
 )
+from samebits.ledger.merkle import leaf_hash, root_hash
 
 Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 NONCE_SIZE_BYTES = 16
@@ -67,7 +66,7 @@ def run(
     opened = open_device(device)
     address = put_job(job, store)
     machine = JobMachine(address, store, opened)
-    chain = _ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
+    chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
     state = machine.initial_state()
     state_in = machine.spec.state
     commits: list[Digest] = []
@@ -129,7 +128,7 @@ def _put_state(store: Store, machine: JobMachine, state: State) -> Digest:
         return put_tree(store, {name: put_tensor(store, tensor) for name, tensor in machine.download(state).items()})
 
 
-class _ChainWriter:
+class ChainWriter:
     """Appends the entries of one run to the ledger."""
 
     def __init__(self, store: Store, job: Digest, steps: int, commit_every: int, checkpoint_every: int) -> None:

@@ -17,7 +17,18 @@ from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
 from samebits.exec.machine import JobMachine, as_scalars
 from samebits.exec.runner import Progress, author_key, log_directory
-from samebits.ledger import Log, RunBody, RunChain, SegmentBody, VerdictBody, entry_address, leaf_hash, root_hash, sign_entry
+from samebits.ledger import (
+    Entry,
+    EntryNotFoundError,
+    Log,
+    RunBody,
+    RunChain,
+    SegmentBody,
+    VerdictBody,
+    entry_address,
+    sign_entry,
+)
+from samebits.ledger.merkle import leaf_hash, root_hash
 
 SAME: Final[Literal["same"]] = "same"
 DIFFERENT: Final[Literal["different"]] = "different"
@@ -75,7 +86,7 @@ def verify(
     body, segments = chain.body, [segment.body for segment in chain.segments]
     roots = [body.job, *(d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))]
     fetched = 0 if source is None else fetch(roots, source, store).size_bytes
-    damaged = check_objects(store, roots)
+    objects, damaged = check_objects(store, roots)
     if damaged:
         raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")
     claim = _Claim(body, segments, _read_claimed_commits(store, body, segments))
@@ -87,7 +98,7 @@ def verify(
     key = author_key(store)
     log = Log.open(log_directory(store))
     entry = sign_entry(log.origin, chain.head, result, key)
-    log.append([entry])
+    _append_once(log, entry)
     return Verdict(
         run=address,
         job=body.job,
@@ -101,10 +112,18 @@ def verify(
         metrics=metrics,
         entry=entry_address(entry),
         run_entry=chain.head,
-        objects_checked=0,
+        objects_checked=objects,
         bytes_fetched=fetched,
         seconds=time.perf_counter() - started,
     )
+
+
+def _append_once(log: Log, entry: Entry) -> None:
+    """Append a verdict, unless the same verdict already stands in the log."""
+    try:
+        log.find(entry_address(entry))
+    except EntryNotFoundError:
+        log.append([entry])
 
 
 def _read_chain(run: Digest, source: Store, *, partial: bool) -> RunChain:

@@ -24,11 +24,11 @@ _INTEGERS: Final = frozenset(INTEGERS)
 
 
 def convert(x: Array, dtype: DTypeLike) -> Array:
-    """Cast to `dtype`, of any element type from any other. A cast to the operand's own type returns it as it is."""
+    """Cast to `dtype`, of any element type from any. Every cast between floats makes NaN canonical, f32 to f32 too."""
     x = np.asarray(x)
     source, target = dtype_name(x.dtype), element_type(dtype)
     if source == target:
-        return x
+        return canonical_nan(x) if source in _FLOATS else x
     if target == "bool":
         return np.asarray((widen_f64(x) if source in _FLOATS else x) != 0)
     if target in _INTEGERS:

@@ -18,7 +18,7 @@ from samebits.cas.dtype import INTEGERS, dtype_name, numpy_dtype
 from samebits.kernels.dot_grid import Exponents, Grid, find_exponents, find_wide_exponents, quantise, scale_factor
 from samebits.kernels.exact_matmul import matmul_bounded, matmul_wrapping, safe_depth
 from samebits.kernels.grid import clog2
-from samebits.kernels.rounding import DTypeLike, element_type, nan_of, power_of_two, round_scaled_int, round_to, widen
+from samebits.kernels.rounding import DTypeLike, element_type, nan_of, round_scaled_int, round_to, widen
 
 Array = npt.NDArray[Any]
 Axes: TypeAlias = Sequence[int]
@@ -119,22 +119,22 @@ def _float_product(a: Array, b: Array, p: int, grid: Grid, target: str) -> Array
     exponents = find_wide_exponents(wide_a, wide_b, grid)
     result = _product_on(exponents, wide_a, wide_b, p, target)
     # a NaN or an infinity, anywhere in the row of a or the column of b, wins over everything, zeros included
-    result[a_bad.any(axis=2)[:, :, None] | b_bad.any(axis=1)[:, None, :]] = nan_of(target)
+    rows, columns = np.logical_or.reduce(a_bad, axis=2), np.logical_or.reduce(b_bad, axis=1)
+    result[rows[:, :, None] | columns[:, None, :]] = nan_of(target)
     return result
 
 
 def _product_on(exponents: Exponents, a: Array, b: Array, p: int, target: str) -> Array:
-    f, ea, eb = exponents.f, exponents.ea, exponents.eb
-    norm = a.shape[2] > safe_depth(p)
-    qa, a_norm = quantise(a, f, p - ea, 2, exponents.work, norm=norm, slot="a")
+    ea, eb, work = exponents.ea, exponents.eb, exponents.work
     b_lines = np.full((1, 1), p) if eb is None else p - eb
-    qb, b_norm = quantise(b, None if f is None else -f, b_lines, 1, exponents.work, norm=norm, slot="b")
+    norm = a.shape[2] > safe_depth(p)
+    qa, a_norm = quantise(a, exponents.up, scale_factor(p - ea, work), 2, norm=norm, slot="a")
+    qb, b_norm = quantise(b, exponents.down, scale_factor(b_lines, work), 1, norm=norm, slot="b")
     s = matmul_bounded(qa, qb, p, a_norm * b_norm)
-    column_exponent = np.full((1, 1), -p) if eb is None else eb - p
-    return _scale_and_round(s, (ea - p)[:, :, None], column_exponent[:, None, :], target)
+    return scale_and_round(s, (ea - p)[:, :, None], -b_lines[:, None, :], target)
 
 
-def _scale_and_round(s: Array, row: Array, column: Array, target: str) -> Array:
+def scale_and_round(s: Array, row: Array, column: Array, target: str) -> Array:
     """RN_T(s * 2^(row + column)); s: (B, M, N) int64 or whole f64 within 2^53, row: (B, M, 1), column: (B, 1, N)."""
     result = np.empty(s.shape, numpy_dtype(target))
     work = np.dtype(np.float32 if s.dtype == np.float64 and target == "f32" and _fits_f32(row, column) else np.float64)

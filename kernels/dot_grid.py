@@ -21,10 +21,12 @@ Array = npt.NDArray[Any]
 Grid = Literal["both", "columns", "rows"]
 
 _TILE_ELEMENTS: Final = 1 << 15
-_NARROW: Final = 60  # |exponent| up to which f32 holds every scaled value that matters
+_NARROW: Final = np.int32(60)  # |exponent| up to which f32 holds every scaled value that matters
 _F32_BIAS: Final = np.int32(127)
 _F32_FRACTION: Final = np.int32(23)
 _F32_CARRY: Final = np.int32(0x20000)  # e of a normal f32 is ((bits + carry) >> 23) - 126
+_F32_E_BIAS: Final = np.int32(126)
+_F32: Final[np.dtype[Any]] = np.dtype(np.float32)
 # integer type of the same width, and the mask that clears its sign bit
 _MAGNITUDE: Final[dict[np.dtype[Any], tuple[np.dtype[Any], Any]]] = {
     np.dtype(np.float32): (np.dtype(np.int32), np.int32(0x7FFFFFFF)),
@@ -36,9 +38,10 @@ _MAGNITUDE: Final[dict[np.dtype[Any], tuple[np.dtype[Any], Any]]] = {
 class Exponents:
     """The grid of one product; a' = a * 2^f_k and b' = b * 2^-f_k."""
 
-    f: Array | None  # (B, K) integers, None stands for zeros
-    ea: Array  # (B, M)
-    eb: Array | None  # (B, N), None stands for zeros
+    up: Array | None  # 2^f_k, (B, K) in the work type; None: f = 0
+    down: Array | None  # 2^-f_k
+    ea: Array  # (B, M) integers
+    eb: Array | None  # (B, N) integers, None stands for zeros
     work: np.dtype[Any]  # f32 or f64, in which quantising is exact
 
 
@@ -47,28 +50,31 @@ def find_exponents(a: Array, b: Array, grid: Grid) -> Exponents | None:
 
     That is: some exponent lies beyond +-60, or there is a NaN or an infinity.
     """
-    f = eb = None
+    up = down = eb = None
     if grid != "columns":
-        f = _narrow_exponents(_largest_bits(b, 2, None))
+        f = _narrow_exponents(b, 2, None)
         if f is None:
             return None
-    ea = _scaled_narrow_exponents(a, 2, f)
+        up, down = scale_factor(f, _F32), scale_factor(-f, _F32)
+    ea = _narrow_exponents(a, 2, up)
     if ea is None:
         return None
     if grid != "rows":
-        eb = _scaled_narrow_exponents(b, 1, None if f is None else -f)
+        eb = _narrow_exponents(b, 1, down)
         if eb is None:
             return None
-    return Exponents(f, ea, eb, np.dtype(np.float32))
+    return Exponents(up, down, ea, eb, _F32)
 
 
 def find_wide_exponents(a: Array, b: Array, grid: Grid) -> Exponents:
     """Return the grid of a (B, M, K) and b (B, K, N): finite f64 that hold f32 values of any size."""
-    f = None if grid == "columns" else grid_exponent(_largest_bits(b, 2, None).view(np.float64))
-    up, down = (None, None) if f is None else (power_of_two(f), power_of_two(-f))
+    up = down = None
+    if grid != "columns":
+        f = grid_exponent(_largest_bits(b, 2, None).view(np.float64))
+        up, down = power_of_two(f), power_of_two(-f)
     ea = grid_exponent(_largest_bits(a, 2, up).view(np.float64))
     eb = None if grid == "rows" else grid_exponent(_largest_bits(b, 1, down).view(np.float64))
-    return Exponents(f, ea, eb, np.dtype(np.float64))
+    return Exponents(up, down, ea, eb, np.dtype(np.float64))
 
 
 def scale_factor(exponent: Array, work: np.dtype[Any]) -> Array:
@@ -80,33 +86,33 @@ def scale_factor(exponent: Array, work: np.dtype[Any]) -> Array:
 
 
 def quantise(
-    x: Array, k_exponent: Array | None, line_exponent: Array, k_axis: int, work: np.dtype[Any], *, norm: bool, slot: str
+    x: Array, k_scale: Array | None, line_scale: Array, k_axis: int, *, norm: bool, slot: str
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """Return q = RN_int(x * 2^(k_exponent + line_exponent)) in f64, and a bound on the squared norms of its lines.
+    """Return q = RN_int(x * k_scale * line_scale) in f64, and a bound on the squared norms of its lines.
 
     x: (B, R, C) with K on axis `k_axis` (1 or 2) and lines, rows of a or columns of b, on the other one.
-    k_exponent: (B, K) or None, line_exponent: (B, lines) or (1, 1). The bound is inf unless `norm` asks for it.
-    q lives in the scratch memory `slot`.
+    k_scale: (B, K) or None, line_scale: (B, lines) or (1, 1): powers of two in the work type.
+    The bound is inf unless `norm` asks for it. q lives in the scratch memory `slot`.
     """
     if _runs_along_rows(x):
-        q, bound = quantise(x.swapaxes(1, 2), k_exponent, line_exponent, 3 - k_axis, work, norm=norm, slot=slot)
+        q, bound = quantise(x.swapaxes(1, 2), k_scale, line_scale, 3 - k_axis, norm=norm, slot=slot)
         return q.swapaxes(1, 2), bound
-    k_scale = None if k_exponent is None else _along(k_axis, scale_factor(k_exponent, work))
-    line_scale = _along(3 - k_axis, scale_factor(line_exponent, work))
+    along_k = None if k_scale is None else _along(k_axis, k_scale)
+    along_lines = _along(3 - k_axis, line_scale)
     q = SCRATCH.take(slot, x.shape)
-    bound = _LineNorms(x.shape, k_axis) if norm else None
-    buffer = np.empty(min(x.size, _TILE_ELEMENTS), work)
+    norms = _LineNorms(x.shape, k_axis) if norm else None
+    buffer = np.empty(min(x.size, _TILE_ELEMENTS), line_scale.dtype)
     for tile in _tiles(x.shape):
         source = x[tile]
         t = _shaped(buffer, source)
-        if k_scale is not None:
-            source = np.multiply(source, _part(k_scale, tile), out=t)
-        np.multiply(source, _part(line_scale, tile), out=t)
+        if along_k is not None:
+            source = np.multiply(source, _part(along_k, tile), out=t)
+        np.multiply(source, _part(along_lines, tile), out=t)
         np.rint(t, out=t)
-        if bound is not None:
-            bound.take(t, tile)
+        if norms is not None:
+            norms.take(t, tile)
         q[tile] = t
-    return q, np.inf if bound is None else bound.upper()
+    return q, np.inf if norms is None else norms.upper()
 
 
 class _LineNorms:
@@ -157,26 +163,20 @@ def _largest_bits(x: Array, axis: int, scale: Array | None) -> Array:
     return largest
 
 
-def _scaled_narrow_exponents(x: Array, axis: int, shift: Array | None) -> Array | None:
-    """Return e(max |x * 2^shift|) along `axis`, or None if f32 cannot tell it."""
-    if shift is None:
-        return _narrow_exponents(_largest_bits(x, axis, None))
-    largest = _largest_bits(x, axis, scale_factor(shift, x.dtype))
-    if not largest.all() and _largest_bits(x, axis, None)[largest == 0].any():
-        return None  # not zero, but it vanished when scaled
-    return _narrow_exponents(largest)
+def _narrow_exponents(x: Array, axis: int, scale: Array | None) -> Array | None:
+    """Return e(max |x * scale|) along `axis` of f32 x, 0 where that is 0; None if f32 cannot tell it.
 
-
-def _narrow_exponents(largest: Array) -> Array | None:
-    """Return e(m) from the bits of f32 m, 0 for m = 0; None if any lies beyond the narrow range or is not finite."""
-    e: Array = ((largest + _F32_CARRY) >> _F32_FRACTION) - np.int32(126)
-    if e.max() > _NARROW:
+    It cannot where an e lies beyond the narrow range, where x is not finite, or where it vanished when scaled.
+    """
+    largest = _largest_bits(x, axis, scale)
+    e: Array = ((largest + _F32_CARRY) >> _F32_FRACTION) - _F32_E_BIAS
+    if (e + _NARROW).view(np.uint32).max() <= 2 * _NARROW:  # a negative number is a large one here
+        return e
+    zero = largest == 0
+    if scale is not None and _largest_bits(x, axis, None)[zero].any():
         return None
-    if e.min() < -_NARROW:
-        e[largest == 0] = 0
-        if e.min() < -_NARROW:
-            return None
-    return e
+    e[zero] = 0
+    return e if abs(e).max() <= _NARROW else None
 
 
 def _along(axis: int, scale: Array) -> Array:
@@ -192,6 +192,9 @@ def _runs_along_rows(x: Array) -> bool:
 def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
     """Cut (B, R, C) into ranges of B and R, of about as many elements as stay in cache; all of C goes together."""
     batches, rows, columns = shape
+    if batches * rows * columns <= _TILE_ELEMENTS:
+        yield slice(None), slice(None)
+        return
     if rows * columns <= _TILE_ELEMENTS:
         step = max(1, _TILE_ELEMENTS // max(1, rows * columns))
         for start in range(0, batches, step):

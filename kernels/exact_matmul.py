@@ -71,7 +71,8 @@ def matmul_wrapping(a: Array, b: Array) -> Array:
     dtype = a.dtype
     depth = a.shape[2]
     if a.shape[1] * depth * b.shape[2] <= _SMALL_PRODUCT:
-        return np.matmul(a.astype(np.uint64), b.astype(np.uint64)).astype(dtype)
+        product: Array = np.matmul(a.astype(np.uint64), b.astype(np.uint64))
+        return product.astype(dtype)
     limbs = max(1, 8 * dtype.itemsize // _LIMB_BITS)
     total = np.zeros((a.shape[0], a.shape[1], b.shape[2]), np.uint64)
     for start in range(0, depth, _LIMB_K):

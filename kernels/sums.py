@@ -15,12 +15,6 @@ import numpy.typing as npt
 from samebits.cas.dtype import INTEGERS, dtype_name
 from samebits.kernels.arithmetic import add
 from samebits.kernels.extremes import Axes, checked_axes
-from samebits.kernels.extremes import argmax as argmax
-from samebits.kernels.extremes import argmin as argmin
-from samebits.kernels.extremes import reduce_and as reduce_and
-from samebits.kernels.extremes import reduce_max as reduce_max
-from samebits.kernels.extremes import reduce_min as reduce_min
-from samebits.kernels.extremes import reduce_or as reduce_or
 from samebits.kernels.grid import clog2, grid_exponent
 from samebits.kernels.rounding import (
     DTypeLike,

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from samebits.cas.node import Node, decode_node, encode_node
-
 from samebits.cas.digest import Digest, hash_node
 from samebits.cas.encoding import Value, encode
 from samebits.cas.errors import CasError
+from samebits.cas.node import Node, decode_node, encode_node
 from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text

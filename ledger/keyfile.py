@@ -1,7 +1,7 @@
 """Private key files: one line of text, mode 0600, written whole or not at all.
 
 Example of the line (RFC 8032's first test key under the name ``example.com/log``):
-``PRIVATE+KEY+example.com/log+...+AZ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g``
+``PRIVATE+KEY+example.com/log+cc714670+AZ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g``
 """
 
 from __future__ import annotations

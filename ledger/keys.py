@@ -1,7 +1,7 @@
 """Ed25519 keys in the text forms of signed notes: `SigningKey`, `VerifierKey`, and signature checks.
 
 Example of a verifier key (vkey), name + key ID + base64 of 01 || public key:
-``example.com/log+7a62fdb8+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop``
+``example.com/log+cc714670+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea``
 Source: https://c2sp.org/signed-note (v1.0.0)
 """
 

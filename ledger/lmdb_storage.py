@@ -1,7 +1,8 @@
 """A log's storage in an LMDB environment of its own: one row per entry, one for the checkpoint.
 
-Database ``entries``: key = index as 8 bytes, big endian; value = the entry. Database ``meta``: ``format`` =
-``samebits log v1``, ``checkpoint`` = the signed note. Sync is on, so a commit is on disk when it returns.
+All rows are in the main database. Key = index as 8 bytes, big endian: an entry. Key = ``format``:
+``samebits log v1``. Key = ``checkpoint``: the signed note. Sync is on, so a commit is on disk when it returns.
+There are no named databases, which LMDB can only open in a write transaction: a reader would wait for the writers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Environment:
     users: int = 0
 
 
-# LMDB must not be opened twice in one process. A child of a fork never touches, nor closes, what its parent opened.
+# LMDB must not be opened twice in one process. What a child of a fork inherited, it closes before it opens its own.
 # Keys: process, and device and inode of the directory.
 _open_environments: dict[tuple[int, int, int], _Environment] = {}
 _registry_lock = threading.Lock()
@@ -50,13 +51,7 @@ class LmdbLogStorage:
         self._pid = os.getpid()
         self._closed = False
         with _errors_named(path):
-            self._key, self._env = _acquire(path, read_only)
-        try:
-            with _errors_named(path):
-                self._databases = self._open_databases()
-        except BaseException:
-            self.close()
-            raise
+            self._key, self._shared = _acquire(path, read_only)
 
     @property
     def path(self) -> Path:
@@ -67,8 +62,8 @@ class LmdbLogStorage:
     def reading(self) -> Iterator[LmdbLogView]:
         """Open a view of the current state."""
         self._check_usable()
-        with _errors_named(self._path), self._env.begin() as transaction:
-            yield LmdbLogView(self._path, transaction, *self._databases)
+        with _errors_named(self._path), self._shared.env.begin() as transaction:
+            yield LmdbLogView(self._path, transaction)
 
     @contextmanager
     def writing(self) -> Iterator[LmdbLogView]:
@@ -76,8 +71,8 @@ class LmdbLogStorage:
         self._check_usable()
         if self._read_only:
             raise StorageError(self._path, "opened for reading only")
-        with _errors_named(self._path), self._env.begin(write=True) as transaction:
-            yield LmdbLogView(self._path, transaction, *self._databases)
+        with _errors_named(self._path), self._shared.env.begin(write=True) as transaction:
+            yield LmdbLogView(self._path, transaction)
 
     def close(self) -> None:
         """Let go of the environment; the last user in this process closes it."""
@@ -85,32 +80,10 @@ class LmdbLogStorage:
             return
         self._closed = True
         with _registry_lock:
-            shared = _open_environments[self._key]
-            shared.users -= 1
-            if not shared.users:
+            self._shared.users -= 1
+            if not self._shared.users:
                 del _open_environments[self._key]
-                shared.env.close()
-
-    def _open_databases(self) -> tuple[Any, Any]:
-        """Return the handles of `entries` and `meta`; creates them in a new environment."""
-        with self._env.begin() as transaction:
-            is_new = transaction.stat()["entries"] == 0
-        if is_new:
-            if self._read_only:
-                raise StorageError(self._path, "there is no log here")
-            with self._env.begin(write=True) as transaction:
-                self._env.open_db(b"entries", txn=transaction)
-                meta = self._env.open_db(b"meta", txn=transaction)
-                transaction.put(_FORMAT_KEY, FORMAT, db=meta)
-            sync_directory(self._path)
-        entries = self._env.open_db(b"entries", create=False)
-        meta = self._env.open_db(b"meta", create=False)
-        with self._env.begin() as transaction:
-            found = transaction.get(_FORMAT_KEY, db=meta)
-        if found != FORMAT:
-            shown = "none" if found is None else repr(bytes(found[:40]))
-            raise StorageError(self._path, f"format {shown} is not {FORMAT.decode()!r}")
-        return entries, meta
+                self._shared.env.close()
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -122,23 +95,21 @@ class LmdbLogStorage:
 class LmdbLogView:
     """`LogReader` and `LogWriter` over one LMDB transaction."""
 
-    def __init__(self, path: Path, transaction: Any, entries: Any, meta: Any) -> None:
+    def __init__(self, path: Path, transaction: Any) -> None:
         self._path = path
         self._transaction = transaction
-        self._entries = entries
-        self._meta = meta
 
     def size(self) -> int:
         """Return the number of entries."""
-        count: int = self._transaction.stat(self._entries)["entries"]
-        return count
+        rows: int = self._transaction.stat()["entries"]
+        return rows - sum(self._transaction.get(key) is not None for key in (_FORMAT_KEY, _CHECKPOINT_KEY))
 
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Return the entries [start, stop); raises MissingEntryError naming the first that is not there."""
         found: list[bytes] = []
         if start >= stop:
             return found
-        with self._transaction.cursor(db=self._entries) as cursor:
+        with self._transaction.cursor() as cursor:
             more = cursor.set_range(_index_key(start))
             for index in range(start, stop):
                 if not more or cursor.key() != _index_key(index):
@@ -149,44 +120,71 @@ class LmdbLogView:
 
     def checkpoint(self) -> bytes | None:
         """Return the signed note that was stored last, or None."""
-        note: bytes | None = self._transaction.get(_CHECKPOINT_KEY, db=self._meta)
+        note: bytes | None = self._transaction.get(_CHECKPOINT_KEY)
         return note
 
     def append(self, entries: Sequence[bytes], checkpoint: bytes) -> None:
         """Add entries at the end and replace the checkpoint."""
         for index, entry in enumerate(entries, self.size()):
-            if not self._transaction.put(_index_key(index), entry, db=self._entries, overwrite=False):
+            if not self._transaction.put(_index_key(index), entry, overwrite=False):
                 raise StorageError(self._path, f"there is an entry {index} beyond the last one")
-        self._transaction.put(_CHECKPOINT_KEY, checkpoint, db=self._meta)
+        self._transaction.put(_CHECKPOINT_KEY, checkpoint)
 
 
 def _index_key(index: int) -> bytes:
     return index.to_bytes(8, "big")
 
 
-def _acquire(path: Path, read_only: bool) -> tuple[tuple[int, int, int], Any]:
+def _acquire(path: Path, read_only: bool) -> tuple[tuple[int, int, int], _Environment]:
     """Return the process's environment of this directory and its key, opened now if need be, with one more user."""
-    data = path / _DATA_NAME
     with _registry_lock:
-        if read_only and not data.is_file():
+        for inherited in [key for key in _open_environments if key[0] != os.getpid()]:
+            _open_environments.pop(inherited).env.close()
+        if read_only and not (path / _DATA_NAME).is_file():
             raise StorageError(path, "there is no log here")
         if not read_only:
             path.mkdir(parents=True, exist_ok=True)
         status = path.stat()
         key = (os.getpid(), status.st_dev, status.st_ino)
         if key not in _open_environments:
-            writable = os.access(path, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
-            _open_environments[key] = _Environment(_open_environment(path, writable))
+            _open_environments[key] = _open_environment(path, read_only)
         shared = _open_environments[key]
         shared.users += 1
-        return key, shared.env
+        return key, shared
 
 
-def _open_environment(path: Path, writable: bool) -> Any:
-    """Open an environment; readers too open it writable where they may, since a writer may come to share it."""
-    return lmdb.open(
-        str(path), map_size=MAP_SIZE_BYTES, max_dbs=2, readonly=not writable, create=writable, max_spare_txns=2
-    )
+def _open_environment(path: Path, read_only: bool) -> _Environment:
+    """Open an environment, created unless `read_only`, and check its format.
+
+    Readers too open it writable where they may, since a writer in the same process may come to share it.
+    """
+    data = path / _DATA_NAME
+    writable = os.access(path, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
+    env = lmdb.open(str(path), map_size=MAP_SIZE_BYTES, readonly=not writable, create=not read_only)
+    try:
+        if not read_only:
+            _write_format(path, env)
+        with env.begin() as transaction:
+            if transaction.stat()["entries"] == 0:
+                raise StorageError(path, "there is no log here")
+            found = transaction.get(_FORMAT_KEY)
+        if found != FORMAT:
+            shown = "none" if found is None else repr(found[:40])
+            raise StorageError(path, f"format {shown} is not {FORMAT!r}")
+    except BaseException:
+        env.close()
+        raise
+    return _Environment(env)
+
+
+def _write_format(path: Path, env: Any) -> None:
+    """Say in a new environment what it is."""
+    with env.begin() as transaction:
+        if transaction.stat()["entries"]:
+            return
+    with env.begin(write=True) as transaction:
+        transaction.put(_FORMAT_KEY, FORMAT, overwrite=False)
+    sync_directory(path)
 
 
 @contextmanager

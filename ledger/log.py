@@ -16,8 +16,8 @@ from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpo
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry
 from samebits.ledger.errors import (
     ChainError,
-    EntryError,
     EntryNotFoundError,
+    LedgerError,
     RunNotFoundError,
     SignatureError,
     StorageError,
@@ -133,7 +133,7 @@ class Log:
         positions = self._current().index.positions
         for index, data in self._stored(start, self.size if stop is None else min(stop, self.size)):
             if positions.get(hash_node(data)) != index:
-                raise StorageError(self._storage.path, f"entry {index} is damaged; audit the log")
+                raise StorageError(self._storage.path, f"damaged, audit it: entry {index} is not what was appended")
             yield decode_entry(data)
 
     def find(self, address: Digest) -> tuple[int, Entry]:
@@ -210,11 +210,14 @@ class Log:
             raise StorageError(path, f"went back from {tree.tree_size} entries to {checkpoint.tree_size}")
         for start in range(tree.tree_size, checkpoint.tree_size, _BATCH):
             for data in view.entries(start, min(start + _BATCH, checkpoint.tree_size)):
-                address = hash_node(data)
-                index.add(tree.tree_size, address, _decode_stored(tree.tree_size, address, data))
+                try:
+                    index.add(tree.tree_size, hash_node(data), decode_entry(data))
+                except LedgerError as error:
+                    named = error if isinstance(error, ChainError) else f"entry {tree.tree_size}: {error}"
+                    raise StorageError(path, f"damaged, audit it: {named}") from error
                 tree = tree.extended(leaf_hash(data))
         if tree.root_hash() != checkpoint.root_hash:
-            raise StorageError(path, f"its {tree.tree_size} entries are not those of its checkpoint; audit the log")
+            raise StorageError(path, f"its {tree.tree_size} entries are not those of its checkpoint; damaged, audit it")
         return _State(note, tree, index)
 
     def _stored(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
@@ -252,10 +255,3 @@ def _start_log(storage: LogStorage, key: SigningKey) -> None:
         if writer.size() or (storage.path / "log.pub").exists():
             raise StorageError(storage.path, "its checkpoint is gone; restore it from a copy, or start a new log")
         writer.append([], sign_checkpoint(Checkpoint(key.name, 0, EMPTY_ROOT), key).encode())
-
-
-def _decode_stored(index: int, address: Digest, data: bytes) -> Entry:
-    try:
-        return decode_entry(data)
-    except EntryError as error:
-        raise ChainError(index, address, str(error)) from error

@@ -3,7 +3,7 @@
 A log's origin follows from its key, so nobody else can speak in its name:
 ``samebits.local/log/`` and the first 16 hex characters of SHA-256(public key).
 
-Example of ``log.pub``: ``samebits.local/log/21fe31dfa154a261+7a2f7f5c+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea``
+Example of ``log.pub``: ``samebits.local/log/21fe31dfa154a261+04ee55d4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea``
 """
 
 from __future__ import annotations

@@ -42,6 +42,27 @@ def _amin(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> V
     return low.reduce("reduce_min", x, _axes(x, axes), keep)
 
 
+def _extreme(low: Lowering, name: str, x: ValueRef, other: Any, keep: bool) -> Any:
+    """Lower max and min in their three forms: of everything, along an axis with indices, of two tensors."""
+    if isinstance(other, ValueRef):
+        return low.op(name, *(low.tensor(operand, low.result.dtype, low.result.shape) for operand in (x, other)))
+    if other is None:
+        return low.reduce(f"reduce_{name}", x, range(x.type.rank))
+    axis = other % x.type.rank
+    values, indices = low.reduce(f"reduce_{name}", x, [axis], keep), low.op(f"arg{name}", x, axis=axis)
+    return values, low.reshape(indices, values.type.shape)
+
+
+@rule("max")
+def _max(low: Lowering, x: ValueRef, other: Any = None, keep: bool = False) -> Any:
+    return _extreme(low, "max", x, other, keep)
+
+
+@rule("min")
+def _min(low: Lowering, x: ValueRef, other: Any = None, keep: bool = False) -> Any:
+    return _extreme(low, "min", x, other, keep)
+
+
 @rule("any")
 def _any(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> ValueRef:
     return low.reduce("reduce_or", low.cast(x, "bool"), _axes(x, axes), keep)

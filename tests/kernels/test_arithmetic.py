@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import oracle_exact as oracle
-from tests.kernels.float_samples import bits_of, corner_bits, from_bits, sample
 
 from samebits.cas.dtype import INTEGERS, numpy_dtype
 from samebits.kernels import arithmetic
+from tests.kernels import oracle_exact as oracle
+from tests.kernels.float_samples import bits_of, corner_bits, from_bits, sample
 
 FLOATS = ("f16", "bf16", "f32", "f64")
 ORACLES: dict[str, Callable[[int, int, str], int]] = {
@@ -79,7 +79,7 @@ def test_fma_rounds_once(name: str) -> None:
         triples += list(zip(*columns, strict=True))
     x, y, z = ([triple[i] for triple in triples] for i in range(3))
     got = bits_of(arithmetic.fma(from_bits(x, name), from_bits(y, name), from_bits(z, name)))
-    assert got == [oracle.fma(*triple, name) for triple in triples]
+    assert got == [oracle.fma(a, b, c, name) for a, b, c in triples]
 
 
 @settings(max_examples=400, deadline=None)
@@ -95,9 +95,9 @@ def test_fma_equals_exact_rounding_near_cancellation(x: int, y: int, shift: int,
 
 def test_fma_is_not_the_plain_f64_detour() -> None:
     # x * y is exactly halfway between two f32; z decides, far below f64's last place
-    x, y, z = np.float32(1 + 2.0**-12), np.float32(1 + 2.0**-12), np.float32(2.0**-100)
-    assert np.float32(np.float64(x) * np.float64(y) + np.float64(z)) == np.float32(1 + 2.0**-11)
-    assert float(arithmetic.fma(x, y, z)) == 1 + 2.0**-11 + 2.0**-23
+    x, z = np.array(1 + 2.0**-12, np.float32), np.array(2.0**-100, np.float32)
+    assert np.float32(float(x) * float(x) + float(z)) == np.float32(1 + 2.0**-11)
+    assert float(arithmetic.fma(x, x, z)) == 1 + 2.0**-11 + 2.0**-23
 
 
 @pytest.mark.parametrize("name", FLOATS)
@@ -139,7 +139,7 @@ def test_whole_numbers_are_rounded_as_ieee_says(name: str) -> None:
     def down(r: Fraction) -> int:
         return r.numerator // r.denominator
 
-    rules = {
+    rules: dict[Callable[[Any], Any], Callable[[Fraction], int]] = {
         arithmetic.floor: down,
         arithmetic.ceil: lambda r: -down(-r),
         arithmetic.round_: oracle.rn_int,
@@ -185,7 +185,7 @@ def test_integer_arithmetic_wraps(name: str) -> None:
     y = np.array([b for _ in values for b in values], dtype)
 
     def wrap(value: int) -> int:
-        return (value - info.min) % 2 ** (8 * dtype.itemsize) + info.min
+        return int((value - info.min) % 2 ** (8 * dtype.itemsize) + info.min)
 
     both = list(zip(x.tolist(), y.tolist(), strict=True))
     assert arithmetic.add(x, y).tolist() == [wrap(a + b) for a, b in both]
@@ -202,10 +202,11 @@ def test_integer_arithmetic_wraps(name: str) -> None:
 
 
 def test_clamp_takes_bounds_around_the_operand() -> None:
-    low, high = np.float32(-1), np.float32(1)
+    low, high = np.array(-1, np.float32), np.array(1, np.float32)
     x = np.array([-5, -1, 0.5, 7, np.nan], np.float32)
     assert bits_of(arithmetic.clamp(low, x, high)) == [0xBF800000, 0xBF800000, 0x3F000000, 0x3F800000, 0x7FC00000]
-    assert arithmetic.clamp(np.int8(0), np.array([-3, 3, 100], np.int8), np.int8(9)).tolist() == [0, 3, 9]
+    zero, nine = np.array(0, np.int8), np.array(9, np.int8)
+    assert arithmetic.clamp(zero, np.array([-3, 3, 100], np.int8), nine).tolist() == [0, 3, 9]
 
 
 def test_sqrt_f64_is_rounded_and_canonical() -> None:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import oracle_exact as oracle
-from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 from samebits.cas.dtype import numpy_dtype
 from samebits.kernels import dot as dot_module
-from samebits.kernels.dot import dot_general, dot_precision
+from samebits.kernels.dot import dot_general, dot_precision, scale_and_round
 from samebits.kernels.dot_grid import Grid, find_exponents
+from tests.kernels import oracle_exact as oracle
+from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 GRIDS: tuple[Grid, ...] = ("both", "columns", "rows")
 PRECISIONS: tuple[dot_module.Precision, ...] = ("highest", "high")
@@ -149,6 +149,31 @@ def test_dot_at_the_borders_of_the_narrow_form(exponent: int) -> None:
         check(a, np.ldexp(b, exponent).astype(np.float32), "f32")
         check(np.ldexp(a, exponent).astype(np.float32), np.ldexp(b, -exponent).astype(np.float32), "f32")
         check(np.ldexp(a, exponent).astype(np.float32), np.ldexp(b, exponent).astype(np.float32), "f32")
+
+
+@pytest.mark.parametrize("step", [-1, 0, 1])
+def test_dot_exponent_changes_at_127_128ths(step: int) -> None:
+    # e decides whether 2^-22 beside the maximum is one unit or half of one, which goes to 0
+    top = float(from_bits(oracle.rn(Fraction(127, 128), "f32") + step, "f32"))
+    a = np.array([[top, 2.0**-22]], np.float32)
+    b = np.array([[2.0**-22, top], [top, 0]], np.float32)
+    check(a, b, "f32")
+    check(b, a.T, "f32")
+
+
+@pytest.mark.parametrize("target", ["f16", "bf16", "f32", "f64"])
+@pytest.mark.parametrize("exponent", [-5, -100])
+def test_scale_and_round_has_no_negative_zero(target: str, exponent: int) -> None:
+    scale = np.full((1, 1, 1), exponent)
+    assert bits_of(scale_and_round(np.full((1, 1, 1), -0.0), scale, scale, target)) == [[[0]]]
+
+
+def test_scale_and_round_does_not_round_twice_into_subnormals() -> None:
+    # 1 + 2^-8 + 2^-30 on a grid of 2^-7: by way of 24 bits it would be a tie
+    s = np.full((1, 1, 1), 2.0**40 + 2.0**32 + 2.0**10)
+    half = np.full((1, 1, 1), -91)
+    assert bits_of(scale_and_round(s, half, half, "f32")) == [[[129]]]
+    assert bits_of(scale_and_round(s.astype(np.int64), half, half, "f32")) == [[[129]]]
 
 
 @pytest.mark.parametrize("low", [-149, -125, -107, -106, -105, -104, -103, -102, -60])

@@ -72,8 +72,8 @@ def test_quantise_bounds_the_norm_from_above(k_axis: int, transposed: bool, shap
     x = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
     if transposed:
         x = x.swapaxes(1, 2)
-    line = np.full((shape[0], x.shape[3 - k_axis]), 21)
-    q, bound = quantise(x, None, line, k_axis, np.dtype(np.float32), norm=True, slot="test")
+    line = np.full((shape[0], x.shape[3 - k_axis]), 2.0**21, np.float32)
+    q, bound = quantise(x, None, line, k_axis, norm=True, slot="test")
     whole = q.astype(np.int64)
     assert whole.tolist() == np.rint(x.astype(np.float64) * 2.0**21).astype(np.int64).tolist()
     largest = int((whole * whole).sum(axis=k_axis).max())

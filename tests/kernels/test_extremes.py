@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import oracle_exact as oracle
-from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 from samebits.cas.dtype import numpy_dtype
 from samebits.kernels.extremes import argmax, argmin, reduce_and, reduce_max, reduce_min, reduce_or
+from tests.kernels import oracle_exact as oracle
+from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 FLOATS = ("f16", "bf16", "f32", "f64")
 

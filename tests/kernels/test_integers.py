@@ -16,20 +16,19 @@ def every_pair(name: str) -> tuple[Any, Any]:
     dtype = numpy_dtype(name)
     info = np.iinfo(dtype)
     if dtype.itemsize == 1:
-        values = np.arange(info.min, info.max + 1)
+        chosen = list(range(info.min, info.max + 1))
     else:
         near = {v + d for v in (info.min, 0, info.max, info.max // 3) for d in range(-70, 71)}
-        values = np.array(
-            [*sorted(v for v in near if info.min <= v <= info.max)[::3], info.min, -1 % (info.max + 1), 0]
-        )
-    values = values.astype(dtype)
+        chosen = sorted(v for v in near if info.min <= v <= info.max)[::3]
+        chosen += [info.min, info.max, 0, 1, -1 if info.min < 0 else 2]
+    values = np.array(chosen, dtype)
     return np.repeat(values, len(values)), np.tile(values, len(values))
 
 
 def wrap(value: int, dtype: Any) -> int:
     """Return value modulo the type's width."""
     info = np.iinfo(dtype)
-    return (value - info.min) % 2 ** (8 * dtype.itemsize) + info.min
+    return int((value - info.min) % 2 ** (8 * dtype.itemsize) + info.min)
 
 
 @pytest.mark.parametrize("name", INTEGERS)

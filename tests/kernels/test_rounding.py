@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import oracle_exact as oracle
-from tests.kernels.float_samples import bits_of, corner_bits, from_bits
 
 from samebits.kernels.grid import clog2, grid_exponent
 from samebits.kernels.rounding import (
@@ -24,6 +22,8 @@ from samebits.kernels.rounding import (
     to_bits,
     widen,
 )
+from tests.kernels import oracle_exact as oracle
+from tests.kernels.float_samples import bits_of, corner_bits, from_bits
 
 F64_BITS = st.integers(0, 2**64 - 1)
 NAMES = ("f16", "bf16", "f32", "f64")
@@ -56,8 +56,8 @@ def test_round_to_equals_exact_rounding(name: str, bits: list[int]) -> None:
 
 def test_round_to_takes_a_bf16_tie_that_f32_would_hide() -> None:
     # 1 + 2^-8 + 2^-40 is just above a midpoint of bf16; f64 -> f32 -> bf16 falls back onto the midpoint
-    assert bits_of(round_to(np.float64(1 + 2.0**-8 + 2.0**-40), "bf16")) == 0x3F81
-    assert bits_of(round_to(np.float64(1 + 2.0**-11 + 2.0**-40), "f16")) == 0x3C01
+    assert bits_of(round_to(np.array(1 + 2.0**-8 + 2.0**-40), "bf16")) == 0x3F81
+    assert bits_of(round_to(np.array(1 + 2.0**-11 + 2.0**-40), "f16")) == 0x3C01
 
 
 def test_round_to_keeps_shape_and_copies() -> None:
@@ -145,7 +145,7 @@ def test_round_odd_sum_is_exact_or_odd(hi: int, part: int, low: int) -> None:
     total = oracle.value(hi, "f64") * (1 + Fraction(part) * oracle.two_to(-53 - low))
     lo = float(total - oracle.value(hi, "f64"))
     exact = Fraction(base) + Fraction(lo)
-    got = bits_of(round_odd_sum(np.float64(base), np.float64(lo)))
+    got = bits_of(round_odd_sum(np.array(base), np.array(lo)))
     if oracle.value(got, "f64") != exact:
         assert got % 2 == 1
         above, below = oracle.value(got + 1, "f64"), oracle.value(got - 1, "f64")

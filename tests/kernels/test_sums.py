@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import oracle_exact as oracle
-from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 from samebits.cas.dtype import numpy_dtype
 from samebits.kernels.sums import cumsum, reduce_sum, scatter_add, sum_precision
+from tests.kernels import oracle_exact as oracle
+from tests.kernels.float_samples import KINDS, bits_of, from_bits, sample
 
 COMPUTE = ("f32", "bf16", "f16")
 
@@ -52,6 +53,18 @@ def test_reduce_sum_crosses_from_f64_to_int64(n: int) -> None:
     assert bits_of(reduce_sum(full)) == oracle.reduce_sum(bits_of(full), "f32")
 
 
+def test_reduce_sum_keeps_units_that_f64_would_lose() -> None:
+    # S is about 2^55 and odd; a running f64 sum drops the units that come after the first 2^53
+    x = np.full(2**15, np.float32(126.5))
+    x[-257:] = np.float32(2.0**-33)
+    total = (2**15 - 257) * (253 * 2**32) + 257
+    wanted = oracle.rn(Fraction(total) * oracle.two_to(-33), "f64")
+    for order in (x, x[::-1]):
+        assert bits_of(reduce_sum(order, None, "f64")) == wanted
+        columns = np.stack([order, order], axis=1)
+        assert bits_of(reduce_sum(columns, (0,), "f64")) == [wanted, wanted]
+
+
 def test_sum_precision_leaves_room_for_every_sum() -> None:
     assert [sum_precision(n) for n in (1, 2**22, 2**22 + 1, 2**40)] == [40, 40, 39, 22]
 
@@ -62,14 +75,16 @@ def test_reduce_sum_lowers_p_for_huge_groups() -> None:
     x[0] = np.float32(2.0**-38)
     # q = x * 2^(39 - 1) here: 2^-38 is worth one step; with p = 39 its neighbour 2^-39 would tie to 0
     s = (n - 1) * (2**38 + 2**15) + 1
-    assert bits_of(reduce_sum(x, None, "f64")) == oracle.rn(oracle.Fraction(s) * oracle.two_to(-38), "f64")
+    assert bits_of(reduce_sum(x, None, "f64")) == oracle.rn(Fraction(s) * oracle.two_to(-38), "f64")
     x[0] = np.float32(2.0**-39)
-    assert bits_of(reduce_sum(x, None, "f64")) == oracle.rn(oracle.Fraction(s - 1) * oracle.two_to(-38), "f64")
+    assert bits_of(reduce_sum(x, None, "f64")) == oracle.rn(Fraction(s - 1) * oracle.two_to(-38), "f64")
 
 
 def test_reduce_sum_of_negative_zeros_is_plus_zero() -> None:
     assert bits_of(reduce_sum(np.full((2, 3), -0.0, np.float32), (1,))) == [0, 0]
     assert bits_of(reduce_sum(np.full(10000, -0.0, np.float32))) == 0
+    assert bits_of(reduce_sum(np.full(2, -0.0, np.float32), ())) == [0, 0]
+    assert bits_of(reduce_sum(np.full((2, 1), -0.0, np.float32), (1,))) == [0, 0]
 
 
 def test_reduce_sum_of_nothing_is_plus_zero() -> None:
@@ -165,6 +180,16 @@ def test_scatter_add_rounds_the_sum_before_adding() -> None:
     assert got.tolist() == [2.0**24]
 
 
+def test_scatter_add_takes_p_from_the_number_of_all_indices() -> None:
+    # row 1 gets three updates only, but with 2^22 + 1 indices in all p is 39, and 2^-39 is half a unit
+    indices = np.zeros(2**22 + 1, np.int32)
+    updates = np.zeros(2**22 + 1, np.float32)
+    indices[-3:] = 1
+    for last, wanted in ((2.0**-39, 0.0), (2.0**-38, 2.0**-38)):
+        updates[-3:] = [1, last, -1]
+        assert scatter_add(np.zeros(2, np.float32), indices, updates).tolist() == [0.0, wanted]
+
+
 def test_scatter_add_keeps_untouched_bits() -> None:
     operand = from_bits([0xFFC12345, 0x80000000, 0x80000000], "f32")
     got = scatter_add(operand, np.array([2]), np.array([-0.0], np.float32))
@@ -199,7 +224,7 @@ def test_scatter_add_refuses_operands_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="updates have shape"):
         scatter_add(zeros, np.array([0, 1]), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="axis"):
-        scatter_add(np.float32(0), np.array([0]), np.zeros(1, np.float32))
+        scatter_add(np.zeros((), np.float32), np.array([0]), np.zeros(1, np.float32))
     with pytest.raises(TypeError):
         scatter_add(zeros, np.array([0.0]), np.zeros((1, 2), np.float32))
     with pytest.raises(TypeError):

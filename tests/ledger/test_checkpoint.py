@@ -93,5 +93,5 @@ def test_sign_checkpoint_refuses_another_log() -> None:
 
 def test_checkpoint_refuses_values_without_a_form() -> None:
     for origin, size, root in [("", 1, bytes(32)), ("a b", 1, bytes(32)), ("o", -1, bytes(32)), ("o", 1, bytes(31))]:
-        with pytest.raises(ValueError, match="checkpoint|origin"):
+        with pytest.raises(ValueError, match=r"checkpoint|origin"):
             Checkpoint(origin, size, root)

@@ -72,7 +72,8 @@ def test_storage_read_only_does_not_write_or_create(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="there is no log here"):
             LmdbLogStorage(path, read_only=True)
     assert list(tmp_path.iterdir()) == []
-    reader = LmdbLogStorage(tmp_path) and LmdbLogStorage(tmp_path, read_only=True)
+    LmdbLogStorage(tmp_path).close()
+    reader = LmdbLogStorage(tmp_path, read_only=True)
     with pytest.raises(StorageError, match="for reading only"), reader.writing():
         pass
 
@@ -91,7 +92,7 @@ def test_storage_refuses_what_is_not_a_log_in_one_line(tmp_path: Path) -> None:
 def test_storage_refuses_another_format(tmp_path: Path) -> None:
     storage = LmdbLogStorage(tmp_path)
     with storage.writing() as writer:
-        writer._transaction.put(b"format", b"samebits log v2", db=writer._meta)
+        writer._transaction.put(b"format", b"samebits log v2")
     storage.close()
     with pytest.raises(StorageError, match="format b'samebits log v2' is not"):
         LmdbLogStorage(tmp_path)

@@ -1,0 +1,121 @@
+"""Files in, identical files out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from samebits.cas.digest import Digest
+from samebits.cas.errors import FileError, FileFormatError, ObjectKindError
+from samebits.cas.safetensors import WEIGHTS_KIND, put_safetensors, weights_parts
+from samebits.cas.store import Store
+from samebits.cas.tensor import TENSOR_KIND
+
+SAFETENSORS_SUFFIX: Final = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that was put."""
+
+    digest: Digest
+    kind: str  # "blob" | "weights_file"
+    name: str
+    size_bytes: int
+    new_bytes: int  # content that the store did not have before
+
+
+def put_file(store: Store, path: Path | str, *, raw: bool = False) -> StoredFile:
+    """Store a file: `.safetensors` tensor by tensor (unless `raw`), any other as a blob.
+
+    Raises FileFormatError for a weights file that is not well-formed, FileError for one that can't be read.
+    """
+    path = Path(path)
+    before = store.new_bytes
+    with _errors_named(path):
+        if not path.is_file():
+            raise FileError(path, "is not a file" if path.exists() else "there is no such file")
+        if path.suffix.lower() == SAFETENSORS_SUFFIX and not raw:
+            digest, kind = _put_weights(store, path), WEIGHTS_KIND
+            parts = weights_parts(store.get_node(digest))
+            size_bytes = sum(store.stat(part).size_bytes for part in parts)
+        else:
+            with path.open("rb") as stream:
+                digest, kind = store.put_stream(stream), "blob"
+            size_bytes = store.stat(digest).size_bytes
+    return StoredFile(digest, kind, path.name, size_bytes, store.new_bytes - before)
+
+
+def get_file(store: Store, digest: Digest, path: Path | str) -> int:
+    """Write a stored file, verified as it is written; a file that exists is replaced only by a whole one.
+
+    Returns its size in bytes. Raises ObjectKindError for an object that is not a file, FileError for a file that
+    can't be written, and what reads raise for objects that are missing or damaged.
+    """
+    path = Path(path)
+    parts = _parts(store, digest)
+    size_bytes = 0
+    with _errors_named(path):
+        if path.exists() and not path.is_file():
+            raise FileError(path, "is not a regular file")
+        with _replacing(path) as file:
+            for part in parts:
+                for row in store.read_rows(part):
+                    size_bytes += file.write(row)
+    return size_bytes
+
+
+def _put_weights(store: Store, path: Path) -> Digest:
+    try:
+        return put_safetensors(store, path)
+    except FileFormatError as error:
+        raise FileFormatError(path, f"{error.reason} (raw=True, --raw: store it as plain bytes)") from error
+
+
+def _parts(store: Store, digest: Digest) -> list[Digest]:
+    """Return the blobs that make up a file, in order."""
+    if store.stat(digest).kind == "blob":
+        return [digest]
+    node = store.get_node(digest)
+    if node.kind == WEIGHTS_KIND:
+        return weights_parts(node)
+    hint = f"; its elements are the blob {node.body.get('blob')!s}" if node.kind == TENSOR_KIND else ""
+    raise ObjectKindError(digest, node.kind, f"a file{hint}")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file in the same folder that takes the place of `path` if all goes well."""
+    temporary = path.parent / f".samebits-{secrets.token_hex(8)}.part"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(path, error.strerror or str(error)) from error

@@ -1,0 +1,252 @@
+"""The store: objects under their addresses in LMDB, every read verified.
+
+In a store's directory, ``cas/`` is the LMDB environment (environment.py has its databases, records.py the values).
+Other rooms keep their own folders beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from samebits.cas.digest import Buffer, Digest, hash_blob, hash_node
+from samebits.cas.environment import PINS, Environment
+from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, StoreError
+from samebits.cas.node import Node, decode_node, encode_node
+from samebits.cas.pins import pin_key, read_pins
+from samebits.cas.reads import ObjectReader, delete_damaged, list_objects
+from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo, ObjectKind
+from samebits.cas.writes import ObjectWriter, PendingWrites
+
+ENVIRONMENT_FOLDER: Final = "cas"
+
+
+class _ThreadState(threading.local):
+    """What each thread has of its own: the batch that is open, and how much it has added."""
+
+    pending: PendingWrites | None = None
+    new_bytes: int = 0
+
+
+class Store:
+    """A content-addressed store in a directory. Threads and processes may read and write it at once.
+
+    Reads raise ObjectNotFoundError, DigestMismatchError for bytes that have another address, and DamagedObjectError
+    for a record or a row that is missing or malformed. Writes raise StoreFullError when there is no room.
+    """
+
+    def __init__(
+        self, path: Path | str, *, read_only: bool = False, create: bool = True, map_size_bytes: int | None = None
+    ) -> None:
+        """Open the store in directory `path`, and make it if there is none and `create`; raises StoreError.
+
+        `map_size_bytes` bounds the size of the database file; the default is 1 TiB of address space.
+        """
+        self._path = Path(path).absolute()
+        if self._path.exists() and not self._path.is_dir():
+            raise StoreError(self._path, "is not a directory")
+        self._environment = Environment(
+            self._path,
+            self._path / ENVIRONMENT_FOLDER,
+            read_only=read_only,
+            create=create,
+            map_size_bytes=map_size_bytes,
+        )
+        self._thread = _ThreadState()
+        self._reader = ObjectReader(self._environment, lambda: self._thread.pending)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The directory of the store."""
+        return self._path
+
+    @property
+    def new_bytes(self) -> int:
+        """How many bytes of content the calling thread has added through this Store; equal content adds none."""
+        pending = self._thread.pending
+        return self._thread.new_bytes + (0 if pending is None else pending.new_bytes)
+
+    def close(self) -> None:
+        """Let go of the store; closing twice is fine."""
+        self._environment.close()
+
+    @contextmanager
+    def batch(self, *, join: bool = False) -> Iterator[None]:
+        """Gather this thread's puts, commit them together at the end; an exception drops what is not yet committed.
+
+        More than 64 MiB is committed in several transactions, each of complete objects. Batches do not nest
+        (StoreError), but with `join` the puts belong to the batch that is open, if one is.
+        """
+        if join and self._thread.pending is not None:
+            yield
+            return
+        if self._thread.pending is not None:
+            raise StoreError(self._path, "a batch is already open in this thread")
+        self._environment.check_writable()
+        writes = PendingWrites(self._environment)
+        self._thread.pending = writes
+        try:
+            yield
+            writes.flush()
+        finally:
+            self._thread.pending = None
+            self._thread.new_bytes += writes.new_bytes
+
+    def put_blob(self, data: Buffer) -> Digest:
+        """Store raw bytes and return their address."""
+        view = _byte_view(data)
+        return self._put_bytes("blob", hash_blob(view), view)
+
+    def put_node(self, node: Node) -> Digest:
+        """Store a node and return its address; raises NodeError or EncodingError."""
+        encoded = encode_node(node)
+        return self._put_bytes("node", hash_node(encoded), memoryview(encoded))
+
+    def put_encoded_node(self, data: Buffer, *, expected: Digest | None = None) -> Digest:
+        """Store a node that is already encoded; raises NodeError, EncodingError, or DigestMismatchError."""
+        decode_node(data)
+        return self._put_rows("node", _cut_rows([data]), expected)
+
+    def put_stream(self, stream: BinaryIO, *, expected: Digest | None = None) -> Digest:
+        """Store what a stream has left, in bounded memory; raises DigestMismatchError if it is not `expected`."""
+        return self.put_pieces(iter(lambda: _read_piece(stream), b""), expected=expected)
+
+    def put_pieces(self, pieces: Iterable[Buffer], *, expected: Digest | None = None) -> Digest:
+        """Store a blob that comes in pieces of any size; raises DigestMismatchError if it is not `expected`."""
+        return self._put_rows("blob", _cut_rows(pieces), expected)
+
+    def pin(self, name: str, digest: Digest) -> None:
+        """Give an object a name; raises ObjectNotFoundError, or ValueError for a name that can't be one."""
+        key = pin_key(name)
+        with self.batch(join=True):
+            if not self.has(digest):
+                raise ObjectNotFoundError(digest)
+            self._pending().flush()
+            with self._environment.writing() as transaction:
+                transaction.put(PINS, key, digest.raw)
+
+    def unpin(self, name: str) -> bool:
+        """Take a name away; return whether it was there."""
+        key = pin_key(name)
+        with self._environment.writing() as transaction:
+            return transaction.delete(PINS, key)
+
+    def pins(self) -> dict[str, Digest]:
+        """Return every pin, in the order of names."""
+        with self._environment.reading() as transaction:
+            return read_pins(transaction, self._path)
+
+    def has(self, digest: Digest) -> bool:
+        """Return whether the store has an object of this address."""
+        return self._reader.has(digest)
+
+    def stat(self, digest: Digest) -> ObjectInfo:
+        """Return kind and size of an object, from the index alone."""
+        record = self._reader.record(digest)
+        return ObjectInfo(digest, record.kind, record.size_bytes)
+
+    def get_blob(self, digest: Digest) -> bytes:
+        """Return the bytes of a blob; raises ObjectKindError for a node."""
+        return self._reader.read_bytes(digest, self._reader.record(digest, "blob"))
+
+    def get_encoded(self, digest: Digest) -> bytes:
+        """Return the encoding of a node; raises ObjectKindError for a blob."""
+        return self._reader.read_bytes(digest, self._reader.record(digest, "node"))
+
+    def get_node(self, digest: Digest) -> Node:
+        """Return a node; raises ObjectKindError for a blob."""
+        return decode_node(self.get_encoded(digest))
+
+    def read_into(self, digest: Digest, out: memoryview) -> None:
+        """Copy a blob into `out`, which has exactly its bytes; after an error the content of `out` means nothing."""
+        record = self._reader.record(digest, "blob")
+        if out.format != "B" or out.ndim != 1 or out.nbytes != record.size_bytes:
+            raise ValueError(f"want a view of {record.size_bytes} bytes, not of {out.nbytes}")
+        self._reader.read_into(digest, record, out)
+
+    def read_rows(self, digest: Digest) -> Iterator[bytes]:
+        """Yield an object's bytes in rows of up to 1 MiB, each verified before it is given out.
+
+        That they are the right rows in the right order is known with the last one: raises DigestMismatchError there.
+        """
+        return self._reader.read_rows(digest)
+
+    def objects(self) -> Iterator[ObjectInfo]:
+        """Yield every object in the order of addresses; raises DamagedObjectError at a record that does not decode."""
+        return list_objects(self._environment)
+
+    def discard_damaged(self, digest: Digest) -> bool:
+        """Forget an object if it is damaged, with its damaged rows, so that it can be put or fetched again.
+
+        Returns whether it was damaged; an intact object stays. Raises ObjectNotFoundError if there is none.
+        """
+        self._environment.check_writable()
+        try:
+            for _ in self.read_rows(digest):
+                pass
+        except DamagedObjectError:
+            with self._environment.writing() as transaction:
+                delete_damaged(transaction, digest)
+            return True
+        return False
+
+    def _pending(self) -> PendingWrites:
+        if self._thread.pending is None:
+            raise AssertionError("only called within a batch")
+        return self._thread.pending
+
+    def _put_bytes(self, kind: ObjectKind, digest: Digest, view: memoryview) -> Digest:
+        self._environment.check_writable()
+        if self.has(digest):
+            return digest
+        return self._put_rows(kind, _cut_rows([view]), digest)
+
+    def _put_rows(self, kind: ObjectKind, rows: Iterable[Buffer], expected: Digest | None) -> Digest:
+        with self.batch(join=True):
+            writer = ObjectWriter(self._pending(), kind)
+            for row in rows:
+                writer.add(row)
+            return writer.finish(expected)
+
+
+def _byte_view(data: Buffer) -> memoryview:
+    view = memoryview(data)
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _read_piece(stream: BinaryIO) -> bytes:
+    piece = stream.read(ROW_SIZE_BYTES)
+    if not isinstance(piece, bytes):
+        raise TypeError(f"the stream's read gave {type(piece).__name__}, not bytes")
+    return piece
+
+
+def _cut_rows(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Yield the pieces' bytes in rows of 1 MiB, the last one shorter; a row that lies in one piece is not copied."""
+    rest = bytearray()
+    for piece in pieces:
+        view, start = _byte_view(piece), 0
+        while start < len(view):
+            stop = min(len(view), start + ROW_SIZE_BYTES - len(rest))
+            if not rest and stop - start == ROW_SIZE_BYTES:
+                yield view[start:stop]
+            else:
+                rest += view[start:stop]
+            if len(rest) == ROW_SIZE_BYTES:
+                yield rest
+                rest = bytearray()
+            start = stop
+    if rest:
+        yield rest

@@ -1,0 +1,78 @@
+"""Polynomials for erfcx(x) = exp(x^2) erfc(x) on 1 <= x <= 10.5625, in u = (x - 3.25) / (x + 3.25), |u| <= 9/17.
+
+They interpolate at the Chebyshev nodes of that interval, so the error is within a few times the best possible. Each
+line is RN(c) and RN(c - hi) of a coefficient c, constant term first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from samebits.kernels.functions.doubledouble import read_table
+
+# degree 20, relative error below 2^-63
+ERFCX_SHORT: Final = read_table("""
+0x1.54a7a08d4bb45p-3 -0x1.6a0d91336bdc9p-61
+-0x1.3a28c2c35d503p-2 0x1.7080d14bc83d0p-56
+0x1.eb1e950cdd66ep-3 -0x1.92ba77f659e0cp-57
+-0x1.41a9606920d0bp-3 -0x1.d7d15239a9485p-57
+0x1.58cd443fe6b17p-4 0x1.310e70f99e520p-60
+-0x1.203566a05f1dcp-5 -0x1.2e31dde287b63p-60
+0x1.4dc09b34d2728p-7 0x1.7b4bfff5601a7p-61
+-0x1.376d4cb311389p-10 -0x1.f2e7bfb00f2f2p-65
+-0x1.09caee63ba416p-11 0x1.239ac15c2845ap-66
+0x1.09bc9dca71346p-12 0x1.605095f29802ap-68
+-0x1.e95d9de4da4c6p-20 0x1.64577284861b2p-79
+-0x1.ec15f335e0f90p-16 0x1.b8e1c2ba59e92p-70
+0x1.1f509138630e3p-18 0x1.db1c6de1ed0e4p-72
+0x1.d57ac26a1adb5p-19 0x1.548fb307d0800p-73
+-0x1.bf256593995f6p-21 -0x1.7c73cdaec1bfbp-75
+-0x1.094ab321101f9p-21 -0x1.fa7abda16e26ep-76
+0x1.173aec59d1a31p-23 -0x1.1dbad96c0f171p-78
+0x1.5fc9f23d14b64p-24 -0x1.46e4ad7c09b3ap-78
+-0x1.2806ac0191648p-26 0x1.4f2ce1330c21dp-80
+-0x1.a1b3ba26e93dep-27 0x1.5a03c8bf7bba3p-81
+0x1.a39b5241b0fc2p-30 0x1.5fb63d258563fp-85
+""")
+
+# degree 37, relative error below 2^-114
+ERFCX_LONG: Final = read_table("""
+0x1.54a7a08d4bb45p-3 -0x1.6a0d91336bdc9p-61
+-0x1.3a28c2c35d503p-2 0x1.73324b41a31aep-56
+0x1.eb1e950cdd66ep-3 -0x1.929a5153576dbp-57
+-0x1.41a9606920d0dp-3 0x1.4b8ed51cdb847p-58
+0x1.58cd443fe6b17p-4 0x1.436a7799cd391p-63
+-0x1.203566a05f033p-5 0x1.88251f90cec33p-60
+0x1.4dc09b34d2751p-7 -0x1.52b96a27f9920p-62
+-0x1.376d4cb386ffbp-10 0x1.c5b72a555619dp-66
+-0x1.09caee63bffcfp-11 -0x1.8c8eb3e5e2b80p-68
+0x1.09bc9dee599bdp-12 0x1.aa3830000ae34p-66
+-0x1.e95d9cfd698e9p-20 0x1.12c4ef48d0770p-74
+-0x1.ec160d96cf017p-16 -0x1.27404e23e1488p-72
+0x1.1f508e6eade3bp-18 0x1.e9109ec1b813ep-74
+0x1.d580da29b9313p-19 0x1.04484c13a4b68p-78
+-0x1.bf24b50e2edbbp-21 0x1.e7eef253d405ap-78
+-0x1.09bd12afaff20p-21 0x1.352578d6fce27p-76
+0x1.172ca135567d0p-23 0x1.79fb082c6db09p-77
+0x1.6a2f88696d64bp-24 -0x1.3800ba7679914p-78
+-0x1.2683e7139b038p-26 0x1.b8973d6c5f606p-80
+-0x1.16620919a6a47p-26 -0x1.2777b5b1cef12p-80
+0x1.6fbcd97d19990p-30 0x1.7d3945fd44ed1p-85
+0x1.b7fae9955df1ap-29 -0x1.f84b5c4df6033p-84
+0x1.0976f3b5e4fc0p-32 0x1.dba7d1cb3cea7p-87
+-0x1.4380c76fed8cep-31 -0x1.6b78c1a92dc09p-85
+-0x1.6bf68d88f3843p-33 -0x1.6eacd920d3b1cp-88
+0x1.7900a8421f793p-34 0x1.690f79b868427p-93
+0x1.e74d116ab115ap-35 -0x1.3a51e3f8c00a0p-89
+-0x1.3348be979abd8p-38 0x1.f2b3e6e6c9f9bp-94
+-0x1.d8453f3a4eaf4p-37 0x1.e8b23c7942adfp-93
+-0x1.9aacf616b2ad2p-39 -0x1.afc660f779790p-97
+0x1.33eb04560f083p-39 0x1.ee06a6bb6ca07p-95
+0x1.864683334c322p-40 0x1.4dcf6e7689773p-95
+-0x1.3011530657038p-44 -0x1.9a9f89f0fdf4fp-98
+-0x1.927a16a869c6cp-42 -0x1.dff65350efbadp-96
+-0x1.9952f427ef414p-44 0x1.10812a0bd0c95p-99
+0x1.dedb4d7d3b5d5p-45 0x1.542d54cd324b9p-99
+0x1.b7017b5c1b437p-46 -0x1.f2175d2e9125fp-101
+-0x1.5c004a56c285bp-49 0x1.a2765f2665763p-105
+""")

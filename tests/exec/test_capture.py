@@ -1,0 +1,372 @@
+"""Capture: faithful, reproducible, or refused with the op and the user's own line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from samebits.exec.canonical import read_graph  # noqa: E402
+from samebits.exec.devices.numpy_device import NumpyDevice  # noqa: E402
+from samebits.exec.errors import CaptureError, JobError  # noqa: E402
+from samebits.exec.job import BATCH, METRICS, STATE, Job  # noqa: E402
+from samebits.exec.planner import plan_graph  # noqa: E402
+from samebits.exec.training import training_job  # noqa: E402
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OUTSIDE = torch.ones(4)
+OTHER_MODEL = nn.Linear(4, 4)
+MakeOptimizer = Callable[[Any], Any]
+
+
+def digits() -> tuple[Any, Any]:
+    with np.load(EXAMPLES / "digits.npz") as file:
+        return torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
+
+
+def perceptron() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+
+
+def sgd(parameters: Any) -> Any:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def capture(step: Callable[..., Any], optimizer: MakeOptimizer = sgd, model: Any = None) -> tuple[Job, Callable[..., Any]]:
+    """Capture `step(model, optimizer, x, y)`; also return it as eager PyTorch, bound to the same model."""
+    model = perceptron() if model is None else model
+    bound = optimizer(model.parameters())
+    images, labels = digits()
+
+    def user_step(x: Any, y: Any) -> Any:
+        return step(model, bound, x, y)
+
+    job = training_job(
+        user_step, model=model, optimizer=bound, data={"x": images / 16, "y": labels}, batch_size=64, steps=60, seed=1
+    )
+    return job, user_step
+
+
+def train(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss}
+
+
+class Replay:
+    """The captured step on the numpy device."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._execute = NumpyDevice().compile(plan_graph(read_graph(job.nodes[job.spec.step])))
+        entries: Any = job.nodes[job.spec.state].body["entries"]
+        self.state = {STATE + name: self._tensor(address) for name, address in entries.items()}
+
+    def _tensor(self, address: Any) -> Any:
+        body: Any = self.job.nodes[address].body
+        dtype = {"f32": np.float32, "f64": np.float64, "i64": np.int64}[body["dtype"]]
+        return np.frombuffer(self.job.blobs[body["blob"]], dtype).reshape(body["shape"])
+
+    def step(self, x: Any, y: Any) -> dict[str, float]:
+        outputs = self._execute({**self.state, BATCH + "x": x.numpy(), BATCH + "y": y.numpy()})
+        self.state = {name: value for name, value in outputs.items() if name.startswith(STATE)}
+        return {name.removeprefix(METRICS): float(v) for name, v in outputs.items() if name.startswith(METRICS)}
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
+    "momentum": sgd,
+    "Nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "SGD foreach": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True, maximize=False),
+    "Adam": lambda p: torch.optim.Adam(p, lr=3e-3, weight_decay=0.01),
+    "Adam amsgrad": lambda p: torch.optim.Adam(p, lr=3e-3, amsgrad=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=3e-3),
+    "AdamW groups": lambda p: torch.optim.AdamW([{"params": list(p)[:2], "weight_decay": 0.1}], lr=3e-3, betas=(0.8, 0.95)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_captured_training_matches_eager_for_50_steps(name: str) -> None:
+    job, eager = capture(train, OPTIMIZERS[name])
+    images, labels = digits()
+    replay = Replay(job)
+    worst = 0.0
+    for t in range(50):
+        rows = torch.from_numpy(job.spec.stream.batch(t, len(labels)).copy())
+        loss = eager(images[rows] / 16, labels[rows])["loss"].item()
+        worst = max(worst, abs(replay.step(images[rows] / 16, labels[rows])["loss"] - loss) / abs(loss))
+    assert worst <= 1e-4
+
+
+def test_captured_training_goes_on_from_an_optimizer_that_has_stepped() -> None:
+    model = perceptron()
+    images, labels = digits()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(7):
+        train(model, optimizer, images[:64] / 16, labels[:64])
+    job, eager = capture(train, lambda _: optimizer, model)
+    replay = Replay(job)
+    for _ in range(5):
+        loss = eager(images[:64] / 16, labels[:64])["loss"].item()
+        assert replay.step(images[:64] / 16, labels[:64])["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def mixed(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    """Touch many rules at once."""
+    optimizer.zero_grad()
+    h = model(x)
+    target = torch.where(y[:, None] == torch.arange(10), 1.0, 0.0)
+    loss = ((h.softmax(1) - target) ** 2).mean() + 0.1 * F.gelu(h).mean() + F.silu(h[:, 2:5]).sum() * 1e-3
+    loss = loss + F.leaky_relu(torch.cat([h, -h], 1)).mean() + F.mse_loss(torch.sigmoid(h), target)
+    loss = loss + h.abs().clamp(max=2.0).sqrt().mean() + torch.log1p(h.exp()).amax(1).mean()
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss, "top": h.max(), "share": (h.argmax(1) == y).float().mean()}
+
+
+def test_captured_step_with_many_ops_matches_eager() -> None:
+    job, eager = capture(mixed)
+    images, labels = digits()
+    replay = Replay(job)
+    for t in range(10):
+        x, y = images[64 * t : 64 * t + 64] / 16, labels[64 * t : 64 * t + 64]
+        expected = {name: value.item() for name, value in eager(x, y).items()}
+        assert replay.step(x, y) == pytest.approx(expected, rel=2e-5)
+
+
+def zero_last(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return {"loss": loss}
+
+
+def zero_in_place(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    optimizer.zero_grad(set_to_none=False)
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss}
+
+
+def test_place_of_zero_grad_does_not_change_the_job() -> None:
+    assert capture(train)[0].address == capture(zero_last)[0].address
+    capture(zero_in_place)
+
+
+def test_order_of_independent_statements_does_not_change_the_job() -> None:
+    def one(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        a = model(x)
+        b = x.mean()
+        return {"p": a.mean(), "q": b}
+
+    def other(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        b = x.mean()
+        a = model(x)
+        return {"q": b, "p": a.mean()}
+
+    assert capture(one)[0].address == capture(other)[0].address
+
+
+def test_capture_leaves_model_and_optimizer_as_they_were() -> None:
+    model = perceptron()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    capture(train, lambda _: optimizer, model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert type(optimizer).step is torch.optim.AdamW.step
+    assert "step" not in optimizer.__dict__
+    assert optimizer.param_groups[0]["params"][0] is model[0].weight
+    assert not optimizer.state
+
+
+def branch(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = F.cross_entropy(model(x), y)
+    if loss > 1.0:  # the line: branch
+        loss = loss * 2
+    return {"loss": loss}
+
+
+def item(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = F.cross_entropy(model(x), y)
+    return {"loss": loss * loss.item()}  # the line: item
+
+
+def unknown_op(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": torch.linalg.det(x[:4, :4])}  # the line: unknown_op
+
+
+def closed_over(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": (x[:, :4] * OUTSIDE).mean()}  # the line: closed_over
+
+
+def other_model(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": OTHER_MODEL(x[:, :4]).mean()}  # the line: other_model
+
+
+def dropout(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": F.dropout(x, 0.5).mean()}  # the line: dropout
+
+
+def random_noise(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": (x + torch.randn(64, 64)).mean()}  # the line: random_noise
+
+
+def write_input(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    x.mul_(2)  # the line: write_input
+    return {"loss": x.mean()}
+
+
+def write_view_of_input(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    x[0].mul_(2)  # the line: write_view_of_input
+    return {"loss": x.mean()}
+
+
+def class_weights(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": F.cross_entropy(model(x), y, weight=model[2].bias.detach())}  # the line: class_weights
+
+
+def undefined(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": undefined_name}  # type: ignore[name-defined]  # noqa: F821  # the line: undefined
+
+
+def wrong_shape(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": model(x[:, :3]).mean()}  # the line: wrong_shape
+
+
+def uninitialised(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": (torch.empty(4) + x[0, :4]).mean()}
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (branch, "Python value of a tensor"),
+        (item, "Python value of a tensor"),
+        (unknown_op, "aten._linalg_det has no lowering rule"),
+        (closed_over, "reads a tensor \\(4,\\) from outside"),
+        (other_model, "from outside"),
+        (dropout, "hidden random generator"),
+        (random_noise, "aten.randn draws from torch's hidden random generator"),
+        (write_input, "aten.mul writes into an input"),
+        (write_view_of_input, "aten.mul writes into an input"),
+        (class_weights, "class weights"),
+        (undefined, "undefined_name"),
+        (wrong_shape, "\\[64, 3\\]"),
+    ],
+)
+def test_capture_refuses_with_the_op_and_the_users_line(step: Callable[..., Any], message: str) -> None:
+    with pytest.raises(CaptureError, match=message) as raised:
+        capture(step)
+    text = str(raised.value)
+    assert f"# the line: {step.__name__}" in text, text
+    assert "test_capture.py:" in text
+    assert "\n" not in text
+
+
+def keeps_gradients(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return {"loss": loss}
+
+
+def changes_rate(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    optimizer.param_groups[0]["lr"] *= 0.9
+    return train(model, optimizer, x, y)
+
+
+def gives_nothing(model: Any, optimizer: Any, x: Any, y: Any) -> None:
+    train(model, optimizer, x, y)
+
+
+def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": x.mean(0)}
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (keeps_gradients, "zero_grad"),
+        (changes_rate, "changes the optimizer's lr"),
+        (gives_nothing, "dictionary of scalar tensors"),
+        (gives_a_vector, "'loss' is not a scalar"),
+        (uninitialised, "memory that nothing has written"),
+    ],
+)
+def test_capture_refuses_what_would_not_be_faithful(step: Callable[..., Any], message: str) -> None:
+    with pytest.raises(CaptureError, match=message):
+        capture(step)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (lambda p: torch.optim.RMSprop(p), "RMSprop has no rule"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5), "dampening"),
+        (lambda p: torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), "not in the model"),
+    ],
+)
+def test_capture_refuses_optimizers_without_a_rule(optimizer: MakeOptimizer, message: str) -> None:
+    with pytest.raises(CaptureError, match=message):
+        capture(train, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 5000}, "rows"),
+        ({"steps": 0}, "steps"),
+        ({"seed": -1}, "seed"),
+        ({"precision": "low"}, "precision"),
+        ({"data": {}}, "empty"),
+        ({"data": {"x": np.zeros((4, 64), np.float32), "y": np.zeros(3, np.int64)}}, "differ in their numbers of rows"),
+        ({"data": {"x": np.float32(1)}}, "scalar"),
+        ({"evaluation_data": {"x": np.zeros(3)}}, "without evaluate"),
+    ],
+)
+def test_training_job_refuses_wrong_arguments(changes: dict[str, Any], message: str) -> None:
+    model = perceptron()
+    images, labels = digits()
+    optimizer = sgd(model.parameters())
+    given: dict[str, Any] = {"data": {"x": images / 16, "y": labels}, "batch_size": 64, "steps": 3, **changes}
+    with pytest.raises(JobError, match=message):
+        training_job(lambda x, y: train(model, optimizer, x, y), model=model, optimizer=optimizer, **given)
+
+
+def test_capture_gives_one_address_in_every_process() -> None:
+    script = (
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('digits', sys.argv[1])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(module.job().address)\n"
+    )
+    addresses = set()
+    for seed in ("0", "1", "12345"):
+        command = [sys.executable, "-c", script, str(EXAMPLES / "digits.py")]
+        environment = {"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1" if seed == "1" else "2"}
+        found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        addresses.add(found.stdout.strip())
+    assert len(addresses) == 1
+
+
+def test_digits_job_without_tensors_is_under_10_kB(tmp_path: Path) -> None:
+    from samebits.exec.job_file import save_job
+
+    job, _ = capture(train, OPTIMIZERS["AdamW"])
+    assert save_job(job, tmp_path / "job") < 10_000

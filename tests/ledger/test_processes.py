@@ -1,0 +1,64 @@
+"""The log with several processes: they append at once, and may be killed at any moment."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from samebits.ledger.errors import StorageError
+from samebits.ledger.log import Log
+
+WORKER = Path(__file__).parent / "append_worker.py"
+
+
+def start(directory: Path, nonce: int, most: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(WORKER), str(directory), str(nonce), str(most)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_append_from_two_processes_at_once_keeps_both_runs(tmp_path: Path) -> None:
+    workers = [start(tmp_path / "log", nonce, 60) for nonce in (1, 2)]
+    for worker in workers:
+        output, _ = worker.communicate(timeout=60)
+        assert worker.returncode == 0
+        assert output.split()[-1] == "60"
+    with Log.open(tmp_path / "log", read_only=True) as log:
+        assert log.size == 2 * 61
+        assert [chain.next_step for chain in log.runs()] == [60, 60]
+        origins = [chain.body.nonce[-1] for chain in log.runs()]
+        assert sorted(origins) == [1, 2]
+        log.audit().check()
+
+
+@pytest.mark.parametrize("most_delay_s", [0.03, 0.2])
+def test_append_survives_kill_at_any_moment(tmp_path: Path, most_delay_s: float) -> None:
+    """15 kills in all. No acknowledged entry is lost, the log stays whole, and the next process goes on."""
+    moments, acknowledged = random.Random(most_delay_s), 0
+    for attempt in range(15 if most_delay_s > 0.1 else 6):
+        worker = start(tmp_path / "log", 1, 10**6)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0, most_delay_s))
+        worker.kill()
+        lines = worker.stdout.read().split("\n")[:-1]
+        worker.wait()
+        worker.stdout.close()
+        acknowledged = max([acknowledged, *map(int, lines)])
+        try:
+            log = Log.open(tmp_path / "log", read_only=attempt % 2 == 0)
+        except StorageError:  # killed while it made the log, which the next writer completes
+            assert attempt % 2 == 0
+            assert not acknowledged
+            continue
+        with log:
+            log.audit().check()
+            steps = [chain.next_step for chain in log.runs()]
+            assert sum(steps) >= acknowledged
+            assert log.size == (1 + sum(steps) if steps else 0)
+    if most_delay_s > 0.1:
+        assert acknowledged > 50
