@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,9 @@ def put_command(
             one = put_file(opened, file, raw=raw)
             stored.append(one)
             if not json:
-                print(f"{one.digest}  {one.kind}  {one.name}  {size_text(one.size_bytes)}, {size_text(one.new_bytes)} new")
+                print(
+                    f"{one.digest}  {one.kind}  {one.name}  {size_text(one.size_bytes)}, {size_text(one.new_bytes)} new"
+                )
     if json:
         names = ("digest", "kind", "name", "size_bytes", "new_bytes")
         print_json([{name: getattr(one, name) for name in names} for one in stored])
@@ -60,7 +62,7 @@ def show_command(digest: DigestArgument, store: StoreOption = None, json: JsonOp
     address = Digest.parse(digest)
     with open_existing_store(store_path(store)) as opened:
         info = opened.stat(address)
-        fields = {"digest": info.digest, "kind": info.kind, "size_bytes": info.size_bytes}
+        fields: dict[str, Any] = {"digest": info.digest, "kind": info.kind, "size_bytes": info.size_bytes}
         if info.kind == "node":
             node = opened.get_node(address)
             fields |= {"kind": node.kind, "body": readable(node.body)}

@@ -24,7 +24,9 @@ app = typer.Typer(help="Capture jobs and look into them.", no_args_is_help=True)
 def capture_command(
     script: Annotated[str, typer.Argument(help="script.py[:function]", metavar="SCRIPT")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The job file to write.")],
-    embed: Annotated[str, typer.Option(metavar="WHAT", help=f"Tensors that go into the file: {', '.join(EMBED)}.")] = "none",
+    embed: Annotated[
+        str, typer.Option(metavar="WHAT", help=f"Tensors that go into the file: {', '.join(EMBED)}.")
+    ] = "none",
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -38,7 +40,12 @@ def capture_command(
     size_bytes = save_job(job, output, embed=embed)
     with open_store(store) as opened:
         put_job(job, opened)
-    fields = {"job": job.address, "file": str(output), "size_bytes": size_bytes, "definition_bytes": job.definition_size_bytes()}
+    fields = {
+        "job": job.address,
+        "file": str(output),
+        "size_bytes": size_bytes,
+        "definition_bytes": job.definition_size_bytes(),
+    }
     print_json(fields) if json else print_fields(fields)
 
 

@@ -44,7 +44,9 @@ def report(verdict: Verdict, *, as_json: bool) -> None:
         print_json({field.name: getattr(verdict, field.name) for field in dataclasses.fields(verdict)})
         return
     if verdict.verdict == SAME:
-        said = f"same: all {verdict.commits_checked} commits of {verdict.steps_checked} of {verdict.steps} steps are equal"
+        said = (
+            f"same: all {verdict.commits_checked} commits of {verdict.steps_checked} of {verdict.steps} steps are equal"
+        )
     else:
         said = f"different: step {verdict.first_different_step} is the first that differs (counted from 0)"
     print_fields(

@@ -1,6 +1,6 @@
 """Train a digit classifier on the 8x8 images of the UCI optdigits data set: ordinary PyTorch, captured as a job.
 
-    samebits run examples/digits.py
+samebits run examples/digits.py
 """
 
 from pathlib import Path

@@ -35,5 +35,3 @@ def _as_array(operand: ArrayLike) -> NDArray[Any]:
     if not isinstance(operand, np.ndarray | np.generic) and array.dtype == np.float64:
         return array.astype(np.float32)
     return array
-
-

@@ -89,7 +89,12 @@ class GraphBuilder:
         return canonicalize(graph, self._library)
 
     def _append(
-        self, op: str, operands: tuple[ValueRef, ...], attributes: tuple[tuple[str, Any], ...], callee: Digest | None, n: int
+        self,
+        op: str,
+        operands: tuple[ValueRef, ...],
+        attributes: tuple[tuple[str, Any], ...],
+        callee: Digest | None,
+        n: int,
     ) -> int:
         key = (op, operands, attributes, callee)
         if key not in self._shared:

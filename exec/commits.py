@@ -47,7 +47,9 @@ class Commit:
     def from_node(cls, node: Node) -> Commit:
         """Read a commit; raises RunError."""
         match node:
-            case Node("commit", {"step": int() as step, "state": bytes() as state, "metrics": dict() as found}) if len(state) == 32:
+            case Node("commit", {"step": int() as step, "state": bytes() as state, "metrics": dict() as found}) if (
+                len(state) == 32
+            ):
                 metrics: dict[str, tuple[str, bytes]] = {}
                 for name, value in found.items():
                     match value:

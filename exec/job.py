@@ -84,7 +84,7 @@ class JobSpec:
         match found:
             case None:
                 evaluation = None
-            case {"graph": Digest() as graph, "data": Digest() as evaluation_data} if len(found) == 2:
+            case {"graph": Digest() as graph, "data": Digest() as evaluation_data, **rest} if not rest:
                 evaluation = Evaluation(graph, evaluation_data)
             case _:
                 raise JobError("an evaluation has the fields graph and data")

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from samebits.cas import CasError, Digest, Node, decode_node, encode_node, hash_blob, node_address, references, tensor_info
+from samebits.cas import (
+    CasError,
+    Digest,
+    Node,
+    decode_node,
+    encode_node,
+    hash_blob,
+    node_address,
+    references,
+    tensor_info,
+)
 from samebits.cas.encoding import decode, encode
 from samebits.exec.errors import JobError
 from samebits.exec.job import Job, JobSpec
@@ -72,7 +82,13 @@ def load_job(path: Path | str) -> Job:
     except CasError as error:
         raise JobError(f"{path}: not a job file: {error}") from error
     match value:
-        case {"format": "samebits job", "version": version, "job": Digest() as job, "nodes": [*nodes], "blobs": [*blobs]}:
+        case {
+            "format": "samebits job",
+            "version": version,
+            "job": Digest() as job,
+            "nodes": [*nodes],
+            "blobs": [*blobs],
+        }:
             if version != VERSION:
                 raise JobError(f"{path}: job file version {version!r} is not supported (want {VERSION})")
         case _:

@@ -82,7 +82,9 @@ def run(
                 metrics = made[-1].values()
             if progress is not None:
                 progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
-        state_in = chain.add_segment(first, stop, state_in, _put_state(store, machine, state), made, opened.name, opened.kernels())
+        state_in = chain.add_segment(
+            first, stop, state_in, _put_state(store, machine, state), made, opened.name, opened.kernels()
+        )
         commits += chain.last_commits
     return Run(
         address=chain.run,

@@ -57,8 +57,8 @@ class Stream:
     def from_body(cls, body: Value) -> Stream:
         """Read the fields of a job node; raises JobError."""
         match body:
-            case {"rule": str() as rule, "batch_size": batch_size, "seed": seed} if len(body) == 3:
-                return cls(batch_size, seed, rule)  # type: ignore[arg-type]
+            case {"rule": str() as rule, "batch_size": int() as batch_size, "seed": int() as seed, **rest} if not rest:
+                return cls(batch_size, seed, rule)
             case _:
                 raise JobError("a stream has the fields rule, batch_size and seed")
 

@@ -147,10 +147,14 @@ def _read_claimed_commits(store: Store, body: RunBody, segments: Sequence[Segmen
         if [step for step, _ in listed] != list(wanted):
             raise RunError(f"segment {segment.first_step}:{segment.stop_step} does not list the commits of its cadence")
         if root_hash([leaf_hash(commit.raw) for _, commit in listed]) != segment.commits_root:
-            raise RunError(f"the commits of segment {segment.first_step}:{segment.stop_step} do not have the signed root")
+            raise RunError(
+                f"the commits of segment {segment.first_step}:{segment.stop_step} do not have the signed root"
+            )
         last = Commit.from_node(store.get_node(listed[-1][1]))
         if last.state != segment.state_out:
-            raise RunError(f"segment {segment.first_step}:{segment.stop_step} ends in another state than its last commit")
+            raise RunError(
+                f"segment {segment.first_step}:{segment.stop_step} ends in another state than its last commit"
+            )
         claimed |= dict(listed)
     return claimed
 

@@ -14,7 +14,7 @@ REQUIRED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute of an operation. `check` returns the canonical value, or raises ValueError saying what is wanted."""
+    """One attribute of an operation; `check` returns the canonical value, or raises ValueError with what is wanted."""
 
     name: str
     check: Callable[[Any], AttributeValue]

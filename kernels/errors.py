@@ -30,7 +30,9 @@ class ArithmeticVersionError(KernelError):
     def __init__(self, wanted: str, actual: str) -> None:
         self.wanted = wanted
         self.actual = actual
-        super().__init__(f"the job wants arithmetic {wanted}, this samebits computes {actual}; use a release that has it")
+        super().__init__(
+            f"the job wants arithmetic {wanted}, this samebits computes {actual}; use a release that has it"
+        )
 
 
 class VectorsError(KernelError):

@@ -19,6 +19,10 @@ F64Array = npt.NDArray[np.float64]
 EXACT_BITS: Final = 53
 _LIMB_BITS: Final = 16
 _LIMB_K: Final = 1 << (EXACT_BITS - 2 * _LIMB_BITS)  # products of two limbs that a sum below 2^53 can hold
+_THREADED: Final = 1 << 18  # multiply-adds up to which OpenBLAS computes in the calling thread
+_UNTHREADED: Final = (
+    1 << 21
+)  # products up to this size are cut so: waking and awaiting threads costs more than it saves
 _SMALL_PRODUCT: Final = 1 << 15  # multiply-adds below which NumPy's plain integer loop wins over splitting
 
 
@@ -38,12 +42,21 @@ def matmul_bounded(qa: F64Array, qb: F64Array, p: int, norm_bound: float) -> Arr
     part = SCRATCH.take("product", (qa.shape[0], qa.shape[1], qb.shape[2]))
     # Cauchy-Schwarz: any part of the sum is at most the product of the two norms.
     if depth <= safe_depth(p) or norm_bound <= 2.0 ** (2 * EXACT_BITS):
-        return np.matmul(qa, qb, out=part)
+        return _multiply(qa, qb, part)
     total = np.zeros(part.shape, np.int64)
     for start, stop in plan_chunks(qa, qb, safe_depth(p)):
-        np.matmul(qa[:, :, start:stop], qb[:, start:stop, :], out=part)
+        _multiply(qa[:, :, start:stop], qb[:, start:stop, :], part)
         np.add(total, part.astype(np.int64), out=total)
     return total
+
+
+def _multiply(qa: F64Array, qb: F64Array, out: F64Array) -> F64Array:
+    """Multiply into `out`, a small product by ranges of rows."""
+    rows, per_row = qa.shape[1], max(1, qb.shape[1] * qb.shape[2])
+    step = rows if rows * per_row > _UNTHREADED else max(1, _THREADED // per_row)
+    for start in range(0, rows, max(1, step)):
+        np.matmul(qa[:, start : start + step], qb, out=out[:, start : start + step])
+    return out
 
 
 def plan_chunks(qa: F64Array, qb: F64Array, safe: int) -> list[tuple[int, int]]:

@@ -36,7 +36,7 @@ def gather(operand: Array, indices: Array) -> Array:
         if lowest < 0 or highest >= rows:
             wrong = lowest if lowest < 0 else highest
             raise OpError("gather", f"index {wrong} is outside 0..{rows - 1}")
-    return operand[indices.astype(np.int64)]
+    return np.asarray(operand[indices.astype(np.int64)])
 
 
 def argsort(x: Array, axis: int, descending: bool) -> Array:
@@ -57,6 +57,6 @@ def _order_keys(x: Array) -> Array:
     bits = np.ascontiguousarray(x).view(unsigned)
     sign = unsigned.type(1 << (8 * x.dtype.itemsize - 1))
     if x.dtype.kind == "i":
-        return bits ^ sign
+        return np.asarray(bits ^ sign)
     keys = np.where(bits & sign, ~bits, bits | sign)
-    return np.where(np.isnan(x), ~unsigned.type(0), keys)
+    return np.asarray(np.where(np.isnan(x), ~unsigned.type(0), keys))

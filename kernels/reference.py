@@ -104,7 +104,7 @@ def _scatter_add(operands: Sequence[Array], attributes: Attributes) -> Array:
 
 def _implementations() -> dict[str, Implementation]:
     table: dict[str, Implementation] = {name: _function(name) for name in FUNCTIONS}
-    for name, function in {
+    elementwise: dict[str, Callable[..., Array]] = {
         "add": arithmetic.add,
         "sub": arithmetic.sub,
         "mul": arithmetic.mul,
@@ -137,7 +137,8 @@ def _implementations() -> dict[str, Implementation]:
         "gather": movement.gather,
         "philox4x32": random.philox4x32,
         "threefry2x32": random.threefry2x32,
-    }.items():
+    }
+    for name, function in elementwise.items():
         table[name] = _elementwise(function)
     table |= {
         "sqrt": _sqrt,

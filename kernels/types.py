@@ -10,7 +10,7 @@ from typing import TypeAlias
 from samebits.cas.dtype import numpy_dtype
 
 # What an attribute of an operation may be; the canonical encoding of a graph stores it as it is.
-AttributeValue: TypeAlias = "None | bool | int | str | bytes | tuple[AttributeValue, ...]"
+AttributeValue: TypeAlias = "bool | int | str | bytes | tuple[AttributeValue, ...] | None"
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 MAX_RANK = 16

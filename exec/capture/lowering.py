@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch.fx import Node as FxNode
@@ -22,6 +22,7 @@ from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 
 Rule = Callable[..., Any]
+AnyRule = TypeVar("AnyRule", bound=Rule)
 RULES: Final[dict[str, Rule]] = {}
 _MOVES: Final = frozenset({"aten.copy", "aten.clone", "aten.detach"})
 UNINITIALISED: Final = object()  # what torch.empty gives: it may be overwritten, not read
@@ -43,10 +44,10 @@ DTYPE_NAMES: Final[Mapping[torch.dtype, str]] = {
 }
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
     """Register a lowering rule for ATen ops, as in ``@rule("mm")``."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: AnyRule) -> AnyRule:
         for name in names:
             if f"aten.{name}" in RULES:
                 raise AssertionError(f"two rules for aten.{name}")
@@ -75,7 +76,10 @@ class Lowering:
         self.builder = builder
         self.precision = precision
         self.node: FxNode
-        self.op = builder.op
+
+    def op(self, name: str, *operands: ValueRef, **attributes: Any) -> ValueRef:
+        """Append an operation of the op table."""
+        return self.builder.op(name, *operands, **attributes)
 
     @property
     def result(self) -> TensorType:
@@ -84,7 +88,7 @@ class Lowering:
 
     def operand_dtype(self) -> str:
         """Return the dtype to which torch promotes the first two arguments of the node at hand."""
-        values = [a.meta["val"] if isinstance(a, FxNode) else a for a in self.node.args[:2]]
+        values: list[Any] = [a.meta["val"] if isinstance(a, FxNode) else a for a in self.node.args[:2]]
         return dtype_of(torch.result_type(*values))
 
     def cast(self, value: ValueRef, dtype: str) -> ValueRef:
@@ -147,7 +151,8 @@ def lower(trace: Trace, precision: str) -> Graph:
         elif node.op == "call_function":
             values[node] = _lower_call(lowering, node, values, trace.lines)
         elif node.op == "output":
-            for name, value in zip(trace.outputs, node.args[0], strict=True):
+            results: Any = node.args[0]
+            for name, value in zip(trace.outputs, results, strict=True):
                 builder.output(name, values[value])
     return builder.build()
 
@@ -156,7 +161,8 @@ def _lower_call(
     lowering: Lowering, node: FxNode, values: Mapping[FxNode, Any], lines: Mapping[str, Collection[str]]
 ) -> Any:
     lowering.node = node
-    args, kwargs = (torch.fx.node.map_arg(part, lambda n: values.get(n, n)) for part in (node.args, node.kwargs))
+    args: Any = torch.fx.node.map_arg(node.args, values.__getitem__)
+    kwargs: Any = torch.fx.node.map_arg(node.kwargs, values.__getitem__)
     if node.target is operator.getitem:
         return args[0][args[1]]
     name = functional_name_of(node)

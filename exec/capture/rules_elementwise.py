@@ -91,7 +91,7 @@ for _aten, _name in {
     **{name: name for name in ("neg", "abs", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "erf")},
     **{name: name for name in ("sin", "cos", "tan", "tanh", "erfc", "sinh", "cosh", "asin", "acos")},
     **{name: name for name in ("atan", "floor", "ceil", "round")},
-    **{"sgn": "sign", "sign": "sign", "sigmoid": "logistic"},
+    "sgn": "sign", "sign": "sign", "sigmoid": "logistic",
 }.items():
     _unary(_aten, _name)
 
@@ -244,7 +244,9 @@ def _gelu_backward(low: Lowering, gradient: ValueRef, x: ValueRef, approximate: 
     if approximate == "tanh":
         t = compute(low, "tanh", _gelu_inner(low, x))
         scale = math.sqrt(2 / math.pi)
-        inner = compute(low, "mul", scale, compute(low, "add", 1, compute(low, "mul", 0.134145, compute(low, "mul", x, x))))
+        inner = compute(
+            low, "mul", scale, compute(low, "add", 1, compute(low, "mul", 0.134145, compute(low, "mul", x, x)))
+        )
         bend = compute(low, "mul", compute(low, "sub", 1, compute(low, "mul", t, t)), inner)
         slope = compute(low, "mul", 0.5, compute(low, "add", compute(low, "add", 1, t), compute(low, "mul", x, bend)))
         return compute(low, "mul", gradient, slope)
@@ -277,8 +279,8 @@ def _identity(low: Lowering, x: ValueRef, *rest: Any, **options: Any) -> ValueRe
 
 @rule("full", "full_like", "new_full", "scalar_tensor")
 def _full(low: Lowering, *arguments: Any, **options: Any) -> ValueRef:
-    value = options.get("fill_value", arguments[0] if low.node.target._schema.name == "aten::scalar_tensor" else None)
-    return low.full(arguments[-1] if value is None else value, low.result.dtype, low.result.shape)
+    value: float = options["fill_value"] if "fill_value" in options else arguments[-1]
+    return low.full(value, low.result.dtype, low.result.shape)
 
 
 @rule("empty", "empty_like", "new_empty")

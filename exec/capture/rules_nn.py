@@ -227,9 +227,7 @@ def _mse_loss(low: Lowering, x: ValueRef, target: ValueRef, reduction: int = _ME
 
 
 @rule("mse_loss_backward")
-def _mse_loss_backward(
-    low: Lowering, gradient: ValueRef, x: ValueRef, target: ValueRef, reduction: int
-) -> ValueRef:
+def _mse_loss_backward(low: Lowering, gradient: ValueRef, x: ValueRef, target: ValueRef, reduction: int) -> ValueRef:
     shape, dtype = x.type.shape, x.type.dtype
     difference = low.op("sub", x, low.tensor(target, dtype, shape))
     factor = 2 / x.type.size if reduction == _MEAN else 2.0

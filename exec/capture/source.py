@@ -13,11 +13,11 @@ import torch
 
 _ROOMS = Path(__file__).resolve().parents[2]
 _FOREIGN = tuple(
-    str(Path(root).resolve())
+    str(root.resolve())
     for root in (
         Path(torch.__file__).parent,
-        sysconfig.get_paths()["stdlib"],
-        sysconfig.get_paths()["purelib"],
+        Path(sysconfig.get_paths()["stdlib"]),
+        Path(sysconfig.get_paths()["purelib"]),
         *(_ROOMS / room for room in ("cas", "cli", "exec", "kernels", "ledger")),
     )
 )

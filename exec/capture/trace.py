@@ -27,7 +27,9 @@ from samebits.exec.job import METRICS, STATE
 
 Tensors = dict[str, torch.Tensor]
 # Ops whose result has the type of their first argument but not its value.
-VALUE_FREE = frozenset(f"aten.{name}" for name in ("zero", "zeros_like", "ones_like", "full_like", "fill", "empty_like"))
+VALUE_FREE = frozenset(
+    f"aten.{name}" for name in ("zero", "zeros_like", "ones_like", "full_like", "fill", "empty_like")
+)
 # Options that choose an implementation, not a result.
 _IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
@@ -77,7 +79,9 @@ def trace_step(subject: Subject, step: Callable[..., Any], batch: Tensors, suppo
     return trace
 
 
-def trace_evaluation(subject: Subject, evaluate: Callable[..., Any], data: Tensors, supported: Collection[str]) -> Trace:
+def trace_evaluation(
+    subject: Subject, evaluate: Callable[..., Any], data: Tensors, supported: Collection[str]
+) -> Trace:
     """Trace an evaluation: the model's parameters and buffers and the data in, the metrics out."""
     trace, _ = _trace(subject, evaluate, data, supported, with_gradients=False)
     outputs = [name for name in trace.outputs if name.startswith(METRICS)]
@@ -154,7 +158,10 @@ def _swapped(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> Iterator[
     buffers = {name: state[MODEL + name] for name, _ in model.named_buffers()}
     optimizer_state = {n.removeprefix(OPTIMIZER): t for n, t in state.items() if n.startswith(OPTIMIZER)}
     modes = {module: module.training for module in model.modules()}
-    with _kept(optimizer) as check_options, stateless._reparametrize_module(model, {**parameters, **buffers}, tie_weights=True):
+    with (
+        _kept(optimizer) as check_options,
+        stateless._reparametrize_module(model, {**parameters, **buffers}, tie_weights=True),
+    ):
         if optimizer is not None:
             bind_state(optimizer, optimizer_state, parameters, names)
 

@@ -23,8 +23,10 @@ class CaptureWatch(TorchDispatchMode):
     `lines` collects the user's lines at which each op was called.
     """
 
-    def __init__(self, supported: Collection[str], inputs: Collection[torch.Tensor], lines: dict[str, set[str]]) -> None:
-        super().__init__()
+    def __init__(
+        self, supported: Collection[str], inputs: Collection[torch.Tensor], lines: dict[str, set[str]]
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self._supported = supported
         self._inputs = {_storage(tensor) for tensor in inputs}
         self._lines = lines

@@ -85,9 +85,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "tan": Function(trigonometric.tan_f64, trigonometric.tan, odd=True, special=_infinite),
     "tanh": Function(hyperbolic.tanh_f64, hyperbolic.tanh, high=40.0, odd=True),
     "erf": Function(error_function.erf_f64, error_function.erf, high=error_function.SATURATED, odd=True),
-    "erfc": Function(
-        error_function.erfc_f64, error_function.erfc, -error_function.SATURATED, error_function.SATURATED
-    ),
+    "erfc": Function(error_function.erfc_f64, error_function.erfc, -error_function.SATURATED, error_function.SATURATED),
     "logistic": Function(exponential.logistic_f64, exponential.logistic, -200.0, 200.0),
     "sinh": Function(hyperbolic.sinh_f64, hyperbolic.sinh, high=200.0, odd=True),
     "cosh": Function(hyperbolic.cosh_f64, hyperbolic.cosh, high=200.0, even=True),

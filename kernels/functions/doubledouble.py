@@ -125,7 +125,7 @@ def horner(coefficients: Sequence[DoubleDouble], x: DoubleDouble) -> DoubleDoubl
 
 def horner_f64(coefficients: Sequence[DoubleDouble], x: F64) -> F64:
     """Return sum c_n x^n in plain f64, from the upper halves of the coefficients."""
-    result = x * coefficients[-1].hi
+    result: F64 = x * coefficients[-1].hi
     for coefficient in coefficients[-2:0:-1]:
         result += coefficient.hi
         result *= x

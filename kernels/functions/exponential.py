@@ -59,7 +59,7 @@ def exp2_f64(x: F64) -> F64:
     """2^x, |x| <= 300."""
     k = np.rint(x)
     r = (x - k) * LN2.hi
-    return (1.0 + r * dd.horner_f64(_SHORT, r)) * power_of_two(k)
+    return np.asarray((1.0 + r * dd.horner_f64(_SHORT, r)) * power_of_two(k))
 
 
 def exp2(x: F64) -> DoubleDouble:

@@ -21,7 +21,7 @@ _TABLE_HI: Final = np.array([entry.hi for entry in ATAN_EIGHTHS])
 _TABLE_LO: Final = np.array([entry.lo for entry in ATAN_EIGHTHS])
 
 
-def _angle_f64(x: F64, y: F64) -> F64:
+def angle_f64(x: F64, y: F64) -> F64:
     """Return the angle of (x, y) in 0 .. pi, y >= 0, (x, y) not (0, 0)."""
     size = np.abs(x)
     steep = y > size
@@ -56,7 +56,7 @@ def _cofactor(x: F64) -> DoubleDouble:
 
 def asin_f64(x: F64) -> F64:
     """asin(x), 0 <= x <= 1."""
-    return _angle_f64(np.sqrt((1.0 - x) * (1.0 + x)), x)
+    return angle_f64(np.sqrt((1.0 - x) * (1.0 + x)), x)
 
 
 def asin(x: F64) -> DoubleDouble:
@@ -66,7 +66,7 @@ def asin(x: F64) -> DoubleDouble:
 
 def acos_f64(x: F64) -> F64:
     """acos(x), |x| <= 1."""
-    return _angle_f64(x, np.sqrt((1.0 - x) * (1.0 + x)))
+    return angle_f64(x, np.sqrt((1.0 - x) * (1.0 + x)))
 
 
 def acos(x: F64) -> DoubleDouble:
@@ -76,7 +76,7 @@ def acos(x: F64) -> DoubleDouble:
 
 def atan_f64(x: F64) -> F64:
     """atan(x), 0 <= x <= 2^128."""
-    return _angle_f64(np.ones_like(x), x)
+    return angle_f64(np.ones_like(x), x)
 
 
 def atan(x: F64) -> DoubleDouble:

@@ -42,7 +42,7 @@ def _add_exponent(k: F64, log_m: DoubleDouble) -> DoubleDouble:
 def log_f64(x: F64) -> F64:
     """log(x), x > 0 finite."""
     k, m = split(x)
-    return k * LN2.hi + _log1p_reduced_f64(m - 1.0)
+    return np.asarray(k * LN2.hi + _log1p_reduced_f64(m - 1.0))
 
 
 def log(x: F64) -> DoubleDouble:
@@ -54,7 +54,7 @@ def log(x: F64) -> DoubleDouble:
 def log2_f64(x: F64) -> F64:
     """log2(x), x > 0 finite."""
     k, m = split(x)
-    return k + _log1p_reduced_f64(m - 1.0) * LOG2_E.hi
+    return np.asarray(k + _log1p_reduced_f64(m - 1.0) * LOG2_E.hi)
 
 
 def log2(x: F64) -> DoubleDouble:
@@ -66,7 +66,7 @@ def log2(x: F64) -> DoubleDouble:
 def log1p_f64(x: F64) -> F64:
     """log(1 + x), x > -1 finite, to 2^-49 relatively for tiny x too."""
     k, m = split(1.0 + x)
-    return k * LN2.hi + _log1p_reduced_f64(np.where(k == 0, x, m - 1.0))
+    return np.asarray(k * LN2.hi + _log1p_reduced_f64(np.where(k == 0, x, m - 1.0)))
 
 
 def log1p(x: F64) -> DoubleDouble:

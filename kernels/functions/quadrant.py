@@ -1,12 +1,14 @@
 """Reduce f32 angles by multiples of pi/2, exactly enough for any of them: 160 bits of 2/pi around the binary point.
 
-x = m 2^(E-23) with a whole m of 24 bits. Bits of 2/pi that contribute multiples of 4 to x 2/pi are skipped, the next 160
-are multiplied by m in words of 32 bits. What is left out is below 2^-134 of a quadrant, and no f32 comes closer than
-2^-32 to a multiple of pi/2. Source: M. Payne, R. Hanek, "Radian reduction for trigonometric functions", SIGNUM 18 (1983).
+x = m 2^(E-23) with a whole m of 24 bits. Bits of 2/pi that contribute multiples of 4 to x 2/pi are skipped, the next
+160 are multiplied by m in words of 32 bits. What is left out is below 2^-134 of a quadrant, and no f32 comes closer
+than 2^-32 to a multiple of pi/2.
+Source: M. Payne, R. Hanek, "Radian reduction for trigonometric functions", ACM SIGNUM Newsletter 18 (1983).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -23,9 +25,7 @@ TWO_OVER_PI: Final = (
     *(0x00000028, 0xBE60DB93, 0x91054A7F, 0x09D5F47D, 0x4D377036, 0xD8A5664F),
     *(0x10E4107F, 0x9458EAF7, 0xAEF1586D, 0xC91B8E90, 0x9374B801, 0x924BBA82),
 )
-_WORD_PAIRS: Final = np.array(
-    [high << 32 | low for high, low in zip(TWO_OVER_PI, TWO_OVER_PI[1:], strict=False)], np.uint64
-)
+_WORD_PAIRS: Final = np.array([high << 32 | low for high, low in pairwise(TWO_OVER_PI)], np.uint64)
 _WORDS: Final = 5
 _U: Final = np.uint64
 _LOW_WORD: Final = np.uint64(0xFFFFFFFF)

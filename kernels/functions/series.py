@@ -1,4 +1,7 @@
-"""Coefficients of power series as pairs (hi, lo): each line is RN(c) and RN(c - hi) of the constant c named above it."""
+"""Coefficients of power series, and arc tangents, as pairs.
+
+Each line is RN(c) and RN(c - hi) of a constant c; the comment above a table says which.
+"""
 
 from __future__ import annotations
 

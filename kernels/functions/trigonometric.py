@@ -1,4 +1,7 @@
-"""sin, cos and tan: the Taylor series of sin and cos on |r| <= pi/4, chosen by the quadrant. Arguments are not negative."""
+"""sin, cos and tan: the Taylor series of sin and cos on |r| <= pi/4, chosen by the quadrant.
+
+Arguments are not negative.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ def _sin_cos(r: DoubleDouble) -> tuple[DoubleDouble, DoubleDouble]:
 
 
 def _odd(q: Ints) -> Bools:
-    return (q & 1) == 1
+    return np.asarray((q & 1) == 1)
 
 
 def _lower_half(q: Ints) -> Bools:
-    return (q & 2) == 2
+    return np.asarray((q & 2) == 2)
 
 
 def _sin_in_quadrant_f64(q: Ints, r: F64) -> F64:

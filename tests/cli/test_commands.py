@@ -234,7 +234,11 @@ def test_bad_input_gives_one_line_and_exit_code_2(
         Path(names[name]).write_text(text)
     (tmp_path / "broken").write_bytes(b"\x93\x01")
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 100)
-    names |= {"broken": str(tmp_path / "broken"), "bad_weights": str(tmp_path / "bad.safetensors"), "job": str(job_file)}
+    names |= {
+        "broken": str(tmp_path / "broken"),
+        "bad_weights": str(tmp_path / "bad.safetensors"),
+        "job": str(job_file),
+    }
     given = [argument.format(**names) for argument in arguments]
     done = samebits_command(*given, "--store", tmp_path / "store", code=2)
     assert message in done.stderr
@@ -265,10 +269,14 @@ def test_verify_or_log_verify_catches_a_flipped_byte(
         copy = copy_of(store, tmp_path / database)
         flip(copy / database, pick, named=named)
         first = subprocess.run(
-            [sys.executable, "-m", "samebits.cli", "verify", run["run"], "--store", str(copy)], capture_output=True, text=True
+            [sys.executable, "-m", "samebits.cli", "verify", run["run"], "--store", str(copy)],
+            capture_output=True,
+            text=True,
         )
         second = subprocess.run(
-            [sys.executable, "-m", "samebits.cli", "log", "verify", "--store", str(copy)], capture_output=True, text=True
+            [sys.executable, "-m", "samebits.cli", "log", "verify", "--store", str(copy)],
+            capture_output=True,
+            text=True,
         )
         assert 2 in (first.returncode, second.returncode), (first.stdout, second.stdout)
         said = (first.stderr if first.returncode else "") + (second.stderr if second.returncode else "")
@@ -282,9 +290,22 @@ def test_killed_runs_leave_a_store_that_opens_and_holds_no_half_object(tmp_path:
     samebits.save_job(make_job(steps=5000), longer, embed="all")
     store = tmp_path / "store"
     for _ in range(6):
-        command = [sys.executable, "-m", "samebits.cli", "run", str(longer), "--store", str(store), "--checkpoint-every", "5"]
+        command = [
+            sys.executable,
+            "-m",
+            "samebits.cli",
+            "run",
+            str(longer),
+            "--store",
+            str(store),
+            "--checkpoint-every",
+            "5",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.4, 2.0))
+        deadline = time.monotonic() + 30
+        while not (store / "ledger" / "data.mdb").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
     with Store(store) as opened:

@@ -182,7 +182,10 @@ OPS = ("add", "sub", "mul", "max", "neg", "abs")
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=25), st.randoms())
+@given(
+    st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=25),
+    st.randoms(),
+)
 def test_canonicalize_is_idempotent_and_keeps_results(drawn: list[tuple[str, int, int]], rng: random.Random) -> None:
     inputs = (("a", F32), ("b", F32))
     nodes = []

@@ -33,7 +33,9 @@ def test_run_of_a_loaded_job_gives_the_same_final_state(tmp_path: Path) -> None:
     job = make_job()
     samebits.save_job(job, tmp_path / "a.job", embed="all")
     with samebits.Store(tmp_path / "one") as one, samebits.Store(tmp_path / "two") as two:
-        assert samebits.run(job, one).final_state == samebits.run(samebits.load_job(tmp_path / "a.job"), two).final_state
+        assert (
+            samebits.run(job, one).final_state == samebits.run(samebits.load_job(tmp_path / "a.job"), two).final_state
+        )
 
 
 def parts(tmp_path: Path) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def test_load_job_refuses_a_file_that_lacks_a_graph(tmp_path: Path) -> None:
     value = parts(tmp_path)
     kept = [data for data in value["nodes"] if b"graph" not in data[:10]]
     (tmp_path / "bad.job").write_bytes(encode({**value, "nodes": kept}))
-    with pytest.raises(JobError, match="graph .* is not in the job file"):
+    with pytest.raises(JobError, match=r"graph .* is not in the job file"):
         samebits.load_job(tmp_path / "bad.job")
 
 

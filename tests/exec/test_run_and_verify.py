@@ -43,7 +43,9 @@ def test_run_commits_and_chains_every_step(store: Store) -> None:
     assert chain.segments[-1].body.state_out == run.final_state
     losses = [Commit.from_node(store.get_node(address)).values()["loss"] for address in run.commits]
     assert losses[-1] < losses[0] / 50
-    assert run.metrics["evaluation/distance"] == pytest.approx(abs(3 - float(get_tensor(store, get_tree(store, run.final_state)["w"]))))
+    assert run.metrics["evaluation/distance"] == pytest.approx(
+        abs(3 - float(get_tensor(store, get_tree(store, run.final_state)["w"])))
+    )
 
 
 def test_cadence_changes_no_bit(store: Store) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import partial
 from itertools import product
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -62,12 +65,12 @@ def add_float_arithmetic() -> None:
         operands = [array(x, name), array(y, name)]
         top = 1 << (exact.FORMATS[name][3] - 1)
         functions: dict[str, Callable[[int, int], int]] = {
-            "add": lambda a, b, n=name: exact.add(a, b, n),  # type: ignore[misc]
-            "sub": lambda a, b, n=name, t=top: exact.add(a, b if exact.is_nan(b, n) else b ^ t, n),  # type: ignore[misc]
-            "mul": lambda a, b, n=name: exact.mul(a, b, n),  # type: ignore[misc]
-            "div": lambda a, b, n=name: exact.div(a, b, n),  # type: ignore[misc]
-            "max": lambda a, b, n=name: extreme(a, b, n, 1),  # type: ignore[misc]
-            "min": lambda a, b, n=name: extreme(a, b, n, -1),  # type: ignore[misc]
+            "add": partial(exact.add, name=name),
+            "sub": partial(subtract, name=name),
+            "mul": partial(exact.mul, name=name),
+            "div": partial(exact.div, name=name),
+            "max": partial(extreme, name=name, sign=1),
+            "min": partial(extreme, name=name, sign=-1),
         }
         for op, function in functions.items():
             add(op, operands, array([function(a, b) for a, b in pairs], name))
@@ -77,8 +80,14 @@ def add_float_arithmetic() -> None:
     for name in FLOATS:
         triples = [tuple(t) for k in ("ordinary", "wide", "any") for t in bits_of(sample(k, (50, 3), name, len(k)))]
         columns = [[t[i] for t in triples] for i in range(3)]
-        result = [exact.fma(*t, name) for t in triples]
+        result = [exact.fma(x, y, z, name) for x, y, z in triples]
         add("fma", [array(column, name) for column in columns], array(result, name))
+
+
+def subtract(a: int, b: int, name: str) -> int:
+    """RN(a - b)."""
+    top = 1 << (exact.FORMATS[name][3] - 1)
+    return exact.add(a, b if exact.is_nan(b, name) else b ^ top, name)
 
 
 def extreme(a: int, b: int, name: str, sign: int) -> int:
@@ -122,15 +131,12 @@ def add_functions() -> None:
             x += bits_of(sample("ordinary", (count // 2,), name, 3))
             result = [oracle(op, value_of(b, name), name) for b in x]
             add(op, [array(x, name)], array(result, name))
-    x64 = [b for b in float_bits("f64", 5, 60)]
+    x64 = float_bits("f64", 5, 60)
     add("sqrt", [array(x64, "f64")], array([oracle_sqrt_f64(b) for b in x64], "f64"))
 
 
 def oracle_sqrt_f64(bits: int) -> int:
     """RN_f64(sqrt(x)) by integer square root."""
-    from fractions import Fraction
-    from math import isqrt
-
     if exact.magnitude(bits, "f64") == 0:
         return bits
     if exact.is_nan(bits, "f64") or exact.sign_of(bits, "f64"):
@@ -204,7 +210,8 @@ def add_conversions() -> None:
         x = [*float_bits(source, 11, 80)]
         if source == "f64":  # rounds once: 1 + 2^-8 + 2^-40, 1 + 2^-24 + 2^-52
             x += [0x3FF0100000001000, 0x3FF0000010000001, 0x36A0000000000001, 0x3690000000000000]
-        add("convert_element_type", [array(x, source)], array([cast(b, source, target) for b in x], target), new_dtype=target)
+        result = [exact.convert(b, source, target) for b in x]
+        add("convert_element_type", [array(x, source)], array(result, target), new_dtype=target)
     for source, (target, width) in product((*FLOATS, "f64"), SIZES.items()):
         x = float_bits(source, 13, 60) + [exact.rn(exact.two_to(e), source) for e in (7, 8, 15, 31, 32, 63, 64)]
         x += [exact.rn(-exact.two_to(e) - 1, source) for e in (7, 15, 31, 63)]
@@ -215,18 +222,12 @@ def add_conversions() -> None:
         low, high = (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
         values = [0, 1, low, high, high - 1, (1 << 60) + (1 << 36) + 1, (1 << 24) + 1, (1 << 53) + 1, 257, 65519, 65520]
         kept = [v for v in values if low <= v <= high]
-        from fractions import Fraction
-
         result = [exact.rn(Fraction(v), target) for v in kept]
         add("convert_element_type", [array(kept, source)], array(result, target), new_dtype=target)
     for source in (*FLOATS, "f64"):
         x = corner_bits(source)
-        add("convert_element_type", [array(x, source)], array([int(exact.magnitude(b, source) != 0) for b in x], "bool"), new_dtype="bool")
-
-
-def cast(bits: int, source: str, target: str) -> int:
-    """Cast between floats; a cast to the same type moves the bits of numbers and canonicalizes NaN."""
-    return exact.convert(bits, source, target)
+        result = [int(exact.magnitude(b, source) != 0) for b in x]
+        add("convert_element_type", [array(x, source)], array(result, "bool"), new_dtype="bool")
 
 
 def to_integer(bits: int, source: str, target: str, width: int) -> int:
@@ -277,10 +278,15 @@ def add_extremes() -> None:
     for descending in (False, True):
         result = []
         for row in rows:
-            sign = -1 if descending else 1
-            keys = [(exact.is_nan(b, name) != descending, 0 if exact.is_nan(b, name) else sign * order(b, name)) for b in row]
-            result.append(sorted(range(len(row)), key=lambda i, k=keys: k[i]))  # type: ignore[misc]
+            keys = [sort_key(bits, name, descending) for bits in row]
+            result.append(sorted(range(len(row)), key=keys.__getitem__))
         add("argsort", [array(rows, name)], array(result, "i64"), axis=1, descending=descending)
+
+
+def sort_key(bits: int, name: str, descending: bool) -> tuple[bool, int]:
+    """Return what argsort orders by: NaN last, or first if descending."""
+    nan = exact.is_nan(bits, name)
+    return nan != descending, 0 if nan else (-order(bits, name) if descending else order(bits, name))
 
 
 def first_extreme(row: list[int], name: str, sign: int) -> int:
@@ -337,8 +343,14 @@ def add_random() -> None:
 
 def main() -> None:
     """Compute all vectors and write the file."""
-    for part in (add_float_arithmetic, add_functions, add_integers, add_conversions, add_sums, add_extremes, add_dots, add_random):
-        part()
+    add_float_arithmetic()
+    add_functions()
+    add_integers()
+    add_conversions()
+    add_sums()
+    add_extremes()
+    add_dots()
+    add_random()
     VECTORS_FILE.parent.mkdir(exist_ok=True)
     VECTORS_FILE.write_bytes(encode(vectors))
 

@@ -7,7 +7,6 @@ MPFR rounds correctly to any precision and exponent range, subnormals included. 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import gmpy2
@@ -23,14 +22,11 @@ _CONTEXTS = {
 _WIDE = gmpy2.context(precision=300, emin=gmpy2.get_emin_min(), emax=gmpy2.get_emax_max())
 _EXACT = gmpy2.context(precision=64, emin=gmpy2.get_emin_min(), emax=gmpy2.get_emax_max())
 
-_MPFR: dict[str, Callable[[Any, Any], Any]] = {
-    name: (lambda context, x, method=method: getattr(context, method)(x))
-    for name, method in {
-        **{n: n for n in "exp exp2 expm1 log log2 log1p sqrt sin cos tan tanh erf erfc sinh cosh asin acos atan".split()},
-        "rsqrt": "rec_sqrt",
-    }.items()
+_METHODS = {
+    **{name: name for name in ("exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan", "tanh")},
+    **{name: name for name in ("erf", "erfc", "sinh", "cosh", "asin", "acos", "atan", "atan2", "pow")},
+    "rsqrt": "rec_sqrt",
 }
-_MPFR["reciprocal"] = lambda context, x: context.div(1, x)
 
 
 def oracle(name: str, x: float, dtype: str) -> int:
@@ -40,7 +36,14 @@ def oracle(name: str, x: float, dtype: str) -> int:
         return pack(_EXACT.div(1, wide(x)), dtype)  # IEEE 754: rSqrt(-0) = -inf
     if name == "logistic":
         return _logistic(x, dtype)
-    return pack(_MPFR[name](context, wide(x)), dtype)
+    if name == "reciprocal":
+        return pack(context.div(1, wide(x)), dtype)
+    return pack(getattr(context, _METHODS[name])(wide(x)), dtype)
+
+
+def oracle2(name: str, x: float, y: float, dtype: str) -> int:
+    """Return the bits of RN_dtype(f(x, y)), f pow or atan2, for arguments that f32 holds exactly."""
+    return pack(getattr(_CONTEXTS[dtype], _METHODS[name])(wide(x), wide(y)), dtype)
 
 
 def wide(x: float) -> Any:
