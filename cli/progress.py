@@ -1,41 +1,64 @@
-"""The progress bar of a run: step, loss and steps per second."""
+"""The progress of a run: step, loss and steps per second; a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samebits.cli.output import stderr
 from samebits.exec.runner import Progress as Report
 
+LINE_EVERY_S = 10.0
+
 
 @contextlib.contextmanager
 def step_progress(title: str) -> Iterator[Report]:
-    """Show a bar on stderr; yields the function to call after each step."""
+    """Show progress on stderr; yields the function to call after each step."""
+    with _bar(title) if stderr.is_terminal else contextlib.nullcontext(_lines(title)) as report:
+        yield report
+
+
+@contextlib.contextmanager
+def _bar(title: str) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[metrics]}"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[shown]}"),
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=stderr, refresh_per_second=8)
-    task = bar.add_task(title, total=None, metrics="", rate="")
+    task = bar.add_task(title, total=None, shown="")
 
     def report(done: int, steps: int, metrics: Mapping[str, float]) -> None:
         bar.start()  # with the first step, so that an error before it leaves nothing but its line
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        current = bar.tasks[0]
-        speed = current.finished_speed or current.speed
-        rate = f"{speed:.1f} steps/s" if speed else ""
-        bar.update(task, completed=done, total=steps, metrics=shown, rate=rate)
+        speed = bar.tasks[0].finished_speed or bar.tasks[0].speed or 0.0
+        bar.update(task, completed=done, total=steps, shown=_shown(metrics, speed))
 
     try:
         yield report
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def _lines(title: str) -> Report:
+    """Return a report that prints a line every ten seconds, and one for the last step."""
+    started = last = time.monotonic()
+
+    def report(done: int, steps: int, metrics: Mapping[str, float]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == steps or now - last >= LINE_EVERY_S:
+            last = now
+            stderr.print(f"{title} {done}/{steps}  {_shown(metrics, done / max(now - started, 1e-9))}")
+
+    return report
+
+
+def _shown(metrics: Mapping[str, float], steps_per_s: float) -> str:
+    parts = [f"{name} {value:.4f}" for name, value in metrics.items()]
+    return "  ".join([*parts, f"{steps_per_s:.1f} steps/s"])

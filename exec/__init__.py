@@ -1,1 +1,1 @@
-"""."""
+"""Graphs, jobs, capture, devices, runs and their verification."""

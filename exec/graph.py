@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from samebits.cas import Digest
@@ -112,7 +113,7 @@ def _check_names(what: str, names: list[str]) -> None:
         if not name or not name.isprintable():
             raise GraphError(f"{what} name {name!r} is empty or unprintable")
     ordered = sorted(names, key=str.encode)
-    for name, following in zip(ordered, ordered[1:], strict=False):
+    for name, following in pairwise(ordered):
         if name == following:
             raise GraphError(f"{what} {name!r} occurs twice")
     if names != ordered:

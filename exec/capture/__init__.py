@@ -1,1 +1,1 @@
-"""Capture of PyTorch training steps: trace once at raw ATen level, lower by our own rules, refuse what isn't faithful."""
+"""Capture of PyTorch steps: trace once at raw ATen level, lower by our own rules, refuse what isn't faithful."""

@@ -246,6 +246,40 @@ def test_bad_input_gives_one_line_and_exit_code_2(
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+UNFAITHFUL = """
+import torch
+from torch import nn
+import samebits
+
+def job():
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = model(x).mean()
+        if loss.item() > 0: loss = -loss
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss}
+
+    data = {"x": torch.zeros(8, 4)}
+    return samebits.training_job(step, model=model, optimizer=optimizer, data=data, batch_size=4, steps=2)
+"""
+
+
+def test_script_that_cannot_be_captured_is_refused_with_its_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    script = tmp_path / "unfaithful.py"
+    script.write_text(UNFAITHFUL)
+    for command in (["run", script], ["job", "capture", script, "-o", tmp_path / "out.job"]):
+        said = samebits_command(*command, "--store", tmp_path / "store", code=2).stderr
+        assert "unfaithful.py:13: if loss.item() > 0: loss = -loss" in said
+        assert "aten._local_scalar_dense" in said
+        assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out.job").exists()
+
+
 def flip(database: Path, pick: int, *, named: bytes | None) -> str:
     """Flip one byte of a value in an LMDB database; returns the key."""
     env = lmdb.open(str(database), max_dbs=16, map_size=1 << 30)

@@ -134,7 +134,7 @@ def mixed(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     target = torch.where(y[:, None] == torch.arange(10), 1.0, 0.0)
     loss = ((h.softmax(1) - target) ** 2).mean() + 0.1 * F.gelu(h).mean() + F.silu(h[:, 2:5]).sum() * 1e-3
     loss = loss + F.leaky_relu(torch.cat([h, -h], 1)).mean() + F.mse_loss(torch.sigmoid(h), target)
-    loss = loss + h.abs().clamp(max=2.0).sqrt().mean() + torch.log1p(h.exp()).amax(1).mean()
+    loss = loss + (1 + h.abs()).clamp(max=2.0).sqrt().mean() + torch.log1p(h.exp()).amax(1).mean()
     loss.backward()
     optimizer.step()
     return {"loss": loss, "top": h.max(), "share": (h.argmax(1) == y).float().mean()}
