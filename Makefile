@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-core
 
-.PHONY: setup demo test lint bench conformance clean
+.PHONY: setup demo test lint bench conformance examples clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,3 +41,7 @@ conformance: $(STAMP)
 
 clean:
 	rm -rf $(VENV) .demo build dist
+
+# The jobs in examples/ name the arithmetic version: capture them anew when it changes.
+examples: $(STAMP)
+	$(BIN)/samebits job capture examples/digits.py -o examples/digits.job --embed all --store .demo/capture

@@ -26,6 +26,7 @@ FUNCTIONS: Final = (
     *("exp", "exp2", "expm1", "log", "log2", "log1p", "rsqrt", "reciprocal", "sin", "cos", "tan", "tanh"),
     *("erf", "erfc", "logistic", "sinh", "cosh", "asin", "acos", "atan"),
 )
+FUNCTIONS_OF_TWO: Final = ("pow", "atan2")  # of two
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ def _table() -> dict[str, Op]:
     define("arithmetic", "clamp", 3, rules.elementwise(NUMBERS))
     define("arithmetic", "floor ceil round", 1, rules.elementwise(FLOATS))
     define("functions", " ".join(FUNCTIONS), 1, rules.elementwise(COMPUTE))
+    define("functions", " ".join(FUNCTIONS_OF_TWO), 2, rules.elementwise(COMPUTE))
     define("integers", "rem shift_left shift_right_logical shift_right_arithmetic", 2, rules.elementwise(INTEGERS))
     define("logic", "and or xor", 2, rules.elementwise(LOGICAL))
     define("logic", "not", 1, rules.elementwise(LOGICAL))

@@ -17,7 +17,7 @@ from samebits.kernels import arithmetic, dot, extremes, functions, integers, mov
 from samebits.kernels.convert import convert
 from samebits.kernels.errors import OpError
 from samebits.kernels.inference import dot_dimensions
-from samebits.kernels.optable import FUNCTIONS, OPS, find_op
+from samebits.kernels.optable import FUNCTIONS, FUNCTIONS_OF_TWO, OPS, find_op
 from samebits.kernels.rounding import widen
 from samebits.kernels.types import Attributes, TensorType
 
@@ -56,6 +56,19 @@ def _function(name: str) -> Implementation:
         return functions.evaluate(name, widen(x), dtype_name(x.dtype))
 
     return run
+
+
+def _function_of_two(name: str) -> Implementation:
+    def run(operands: Sequence[Array], attributes: Attributes) -> Array:
+        x, y = operands
+        return functions.evaluate2(name, widen(x), widen(y), dtype_name(x.dtype))
+
+    return run
+
+
+def _is_finite(operands: Sequence[Array], attributes: Attributes) -> Array:
+    with np.errstate(all="ignore"):  # a signalling NaN raises a flag
+        return np.isfinite(operands[0])
 
 
 def _sqrt(operands: Sequence[Array], attributes: Attributes) -> Array:
@@ -104,6 +117,7 @@ def _scatter_add(operands: Sequence[Array], attributes: Attributes) -> Array:
 
 def _implementations() -> dict[str, Implementation]:
     table: dict[str, Implementation] = {name: _function(name) for name in FUNCTIONS}
+    table |= {name: _function_of_two(name) for name in FUNCTIONS_OF_TWO}
     elementwise: dict[str, Callable[..., Array]] = {
         "add": arithmetic.add,
         "sub": arithmetic.sub,
@@ -119,7 +133,6 @@ def _implementations() -> dict[str, Implementation]:
         "floor": arithmetic.floor,
         "ceil": arithmetic.ceil,
         "round": arithmetic.round_,
-        "is_finite": np.isfinite,
         "eq": arithmetic.eq,
         "ne": arithmetic.ne,
         "lt": arithmetic.lt,
@@ -141,6 +154,7 @@ def _implementations() -> dict[str, Implementation]:
     for name, function in elementwise.items():
         table[name] = _elementwise(function)
     table |= {
+        "is_finite": _is_finite,
         "sqrt": _sqrt,
         "select_n": _select_n,
         "convert_element_type": lambda o, a: convert(o[0], a["new_dtype"]),

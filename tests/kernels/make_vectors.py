@@ -19,10 +19,11 @@ import numpy as np
 from samebits.cas.dtype import numpy_dtype
 from samebits.cas.encoding import Value, encode
 from samebits.kernels.conformance import VECTORS_FILE
-from samebits.kernels.optable import FUNCTIONS
+from samebits.kernels.optable import FUNCTIONS, FUNCTIONS_OF_TWO
 from tests.kernels import oracle_exact as exact
 from tests.kernels.float_samples import corner_bits, sample
-from tests.kernels.oracle_functions import oracle
+from tests.kernels.oracle_functions import oracle, oracle2
+from tests.kernels.vectors_movement import logic_vectors, movement_vectors, whole_number_vectors
 
 FLOATS = ("f32", "bf16", "f16")
 SIZES = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
@@ -131,6 +132,12 @@ def add_functions() -> None:
             x += bits_of(sample("ordinary", (count // 2,), name, 3))
             result = [oracle(op, value_of(b, name), name) for b in x]
             add(op, [array(x, name)], array(result, name))
+    for op, (name, count) in product(FUNCTIONS_OF_TWO, (("f32", 300), ("bf16", 60), ("f16", 60))):
+        pairs = list(product(corner_bits(name)[::3], repeat=2))
+        pairs += [tuple(pair) for kind in ("ordinary", "any") for pair in bits_of(sample(kind, (count, 2), name, 21))]
+        result = [oracle2(op, value_of(x, name), value_of(y, name), name) for x, y in pairs]
+        operands = [array([pair[i] for pair in pairs], name) for i in (0, 1)]
+        add(op, operands, array(result, name))
     x64 = float_bits("f64", 5, 60)
     add("sqrt", [array(x64, "f64")], array([oracle_sqrt_f64(b) for b in x64], "f64"))
 
@@ -341,6 +348,13 @@ def add_random() -> None:
             add(op, [array(words[:width], "u32"), array(words[width : width + 2], "u32")], array(result, "u32"))
 
 
+def add_movement() -> None:
+    """Data movement, logic, whole-number rounding and sources."""
+    for op, operands, (dtype, result), attributes in (*movement_vectors(), *logic_vectors(), *whole_number_vectors()):
+        given = [array(bits, name, shape) for name, (bits, shape) in operands]
+        add(op, given, array(result[0], dtype, result[1]), **attributes)
+
+
 def main() -> None:
     """Compute all vectors and write the file."""
     add_float_arithmetic()
@@ -351,6 +365,7 @@ def main() -> None:
     add_extremes()
     add_dots()
     add_random()
+    add_movement()
     VECTORS_FILE.parent.mkdir(exist_ok=True)
     VECTORS_FILE.write_bytes(encode(vectors))
 

@@ -1,0 +1,97 @@
+"""Devices: conformance at opening, plans, and running out of range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samebits.exec.builder import GraphBuilder
+from samebits.exec.canonical import graph_address
+from samebits.exec.conformance import check_device
+from samebits.exec.devices.numpy_device import NumpyDevice
+from samebits.exec.devices.protocol import Executable
+from samebits.exec.devices.registry import DEVICES, open_device
+from samebits.exec.errors import DeviceError, RunError
+from samebits.exec.planner import Plan, plan_graph
+from samebits.kernels.conformance import load_vectors
+from samebits.kernels.optable import OPS
+from samebits.kernels.types import TensorType
+
+
+class FlippingDevice(NumpyDevice):
+    """Computes one operation wrongly, by one bit of its last element."""
+
+    name = "flipping"
+
+    def __init__(self, op: str) -> None:
+        self._op = op
+
+    def compile(self, plan: Plan) -> Executable:
+        right = super().compile(plan)
+
+        def execute(inputs: Mapping[str, Any]) -> dict[str, Any]:
+            outputs = right(inputs)
+            if plan.launches[-1].op == self._op and outputs["result"].size:
+                wrong = np.ascontiguousarray(outputs["result"]).copy()
+                wrong.reshape(-1).view(np.uint8)[-wrong.dtype.itemsize] ^= 1
+                outputs["result"] = wrong
+            return outputs
+
+        return execute
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_open_device_runs_every_vector(name: str) -> None:
+    assert check_device(open_device(name)) == len(load_vectors())
+
+
+def test_vectors_cover_every_operation() -> None:
+    assert {vector.op for vector in load_vectors()} == set(OPS)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_check_device_refuses_one_wrong_bit_in_any_operation(op: str) -> None:
+    with pytest.raises(DeviceError, match=f"flipping does not conform: {op}\\(") as raised:
+        check_device(FlippingDevice(op))
+    assert "the contract demands" in str(raised.value)
+
+
+def test_plan_releases_each_value_after_its_last_use_and_keeps_outputs() -> None:
+    build = GraphBuilder()
+    a = build.input("a", TensorType("f32", (2,)))
+    b = build.op("neg", a)
+    c = build.op("abs", b)
+    build.output("c", c)
+    build.output("d", build.op("add", c, b))
+    plan = plan_graph(build.build())
+    assert [launch.op for launch in plan.launches] == ["neg", "abs", "add"]
+    assert [launch.release for launch in plan.launches] == [(), (), (1,)]
+
+
+def test_plan_lays_calls_out_inline_and_says_where_a_launch_stands() -> None:
+    inner = GraphBuilder()
+    x = inner.input("x", TensorType("f32", (2,)))
+    inner.output("y", inner.op("neg", x))
+    inner.output("z", x)
+    callee = inner.build()
+    build = GraphBuilder()
+    a = build.input("a", TensorType("f32", (2,)))
+    first = build.call(graph_address(callee), callee, [build.op("abs", a)])
+    build.output("r", build.op("add", first["y"], first["z"]))
+    plan = plan_graph(build.build(), {graph_address(callee): callee})
+    assert [(launch.op, launch.node) for launch in plan.launches] == [("abs", "0"), ("neg", "1/0"), ("add", "2")]
+    result = NumpyDevice().compile(plan)({"a": np.array([1, -2], np.float32)})["r"]
+    assert result.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_outside_stops_the_run_and_is_named(index: int) -> None:
+    build = GraphBuilder()
+    rows = build.input("rows", TensorType("f32", (3,)))
+    build.output("y", build.op("gather", rows, build.input("i", TensorType("i64", (1,)))))
+    execute = NumpyDevice().compile(plan_graph(build.build()))
+    with pytest.raises(RunError, match=rf"node 0: gather: index {index} is outside 0..2"):
+        execute({"rows": np.zeros(3, np.float32), "i": np.array([index])})
