@@ -1,4 +1,4 @@
-"""The LMDB environment of a store: opened once per process however many stores use it, and its transactions.
+"""The LMDB environment of a store: opening and checking it, its databases and its transactions.
 
 Databases: ``rows`` (BLAKE3 of a row -> row), ``objects`` (address -> record), ``pins`` (name -> address) and ``meta``,
 whose ``format`` is the canonical msgpack of ``{"format": "samebits-cas", "version": 1}``.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import lmdb
 
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import EncodingError, StoreError, StoreFullError
+from samebits.cas.shared import SharedEnvironment, acquire, release
 
 ROWS: Final = "rows"
 OBJECTS: Final = "objects"
@@ -72,31 +72,6 @@ class Transaction:
         return found
 
 
-@dataclass(slots=True, eq=False)
-class _Shared:
-    """An open LMDB environment that every store on its directory in this process uses."""
-
-    env: Any  # lmdb.Environment
-    tables: dict[str, Any]
-    read_only: bool
-    users: int = 0
-    running: int = 0  # transactions that are open now
-    idle: threading.Condition = field(default_factory=threading.Condition)
-
-
-# Keyed by process, and device and inode of the data file, which is what LMDB must not open twice.
-_open_environments: dict[tuple[int, int, int], _Shared] = {}
-_registry_lock = threading.Lock()
-
-
-def _renew_lock_in_child() -> None:
-    global _registry_lock
-    _registry_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock_in_child)
-
-
 class Environment:
     """One user's hold on the LMDB environment in a directory. Usable from several threads, and on after a fork."""
 
@@ -140,17 +115,8 @@ class Environment:
         if self._closed:
             return
         self._closed = True
-        if self._pid != os.getpid():
-            return
-        with _registry_lock:
-            self._shared.users -= 1
-            if self._shared.users:
-                return
-            for key in [key for key, shared in _open_environments.items() if shared is self._shared]:
-                del _open_environments[key]
-            with self._shared.idle:
-                self._shared.idle.wait_for(lambda: self._shared.running == 0)
-                self._shared.env.close()
+        if self._pid == os.getpid():
+            release(self._shared)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Transaction]:
@@ -161,29 +127,24 @@ class Environment:
                 with handle:
                     yield Transaction(handle, shared.tables)
             finally:
-                _leave(shared)
+                shared.leave()
         except lmdb.Error as error:
             raise self._wrap(error, write=write) from error
 
-    def _begin(self, shared: _Shared, write: bool) -> Any:
+    def _begin(self, shared: SharedEnvironment, write: bool) -> Any:
         """Begin a transaction and count it; follows a map that another process has made larger."""
         while True:
-            with shared.idle:
-                if self._closed:
-                    raise StoreError(self._path, "is closed")
-                shared.running += 1
+            shared.enter()
             try:
                 return shared.env.begin(write=write, buffers=True)
             except lmdb.MapResizedError:
-                _leave(shared)
-                with shared.idle:
-                    shared.idle.wait_for(lambda: shared.running == 0)
-                    shared.env.set_mapsize(0)
+                shared.leave()
+                shared.when_idle(lambda: shared.env.set_mapsize(0))
             except BaseException:
-                _leave(shared)
+                shared.leave()
                 raise
 
-    def _current(self) -> _Shared:
+    def _current(self) -> SharedEnvironment:
         if self._closed:
             raise StoreError(self._path, "is closed")
         if self._pid != os.getpid():
@@ -191,29 +152,20 @@ class Environment:
             self._pid = os.getpid()
         return self._shared
 
-    def _acquire(self, *, create: bool) -> _Shared:
+    def _acquire(self, *, create: bool) -> SharedEnvironment:
         data = self._directory / _DATA_NAME
-        with _registry_lock:
-            try:
-                key = _data_key(data)
-                shared = None if key is None else _open_environments.get(key)
-                if shared is None:
-                    _close_inherited(key)
-                    shared = self._open(data, create=create)
-                    key = _data_key(data)
-                    if key is None:
-                        raise StoreError(self._path, f"{data} vanished while it was opened")
-                    _open_environments[key] = shared
-            except OSError as error:
-                raise StoreError(self._path, error.strerror or str(error)) from error
-            except lmdb.Error as error:
-                raise self._wrap(error, write=False) from error
-            if shared.read_only and not self._read_only:
-                raise StoreError(self._path, "is not writable")
-            shared.users += 1
-            return shared
+        try:
+            shared = acquire(data, lambda: self._open(data, create=create))
+        except OSError as error:
+            raise StoreError(self._path, error.strerror or str(error)) from error
+        except lmdb.Error as error:
+            raise self._wrap(error, write=False) from error
+        if shared.read_only and not self._read_only:
+            release(shared)
+            raise StoreError(self._path, "is not writable")
+        return shared
 
-    def _open(self, data: Path, *, create: bool) -> _Shared:
+    def _open(self, data: Path, *, create: bool) -> SharedEnvironment:
         if not data.exists():
             if not create or self._read_only:
                 raise StoreError(self._path, "there is no store here")
@@ -227,7 +179,7 @@ class Environment:
         except BaseException:
             env.close()
             raise
-        return _Shared(env, tables, read_only=not writable)
+        return SharedEnvironment(env, tables, read_only=not writable)
 
     def _open_tables(self, env: Any, *, create: bool, read_only: bool) -> dict[str, Any]:
         """Return the databases' handles; all of them are made in one transaction, with the format's record."""
@@ -264,27 +216,6 @@ class Environment:
         if isinstance(error, lmdb.ReadersFullError):
             return StoreError(self._path, "too many readers at once")
         return StoreError(self._path, str(error.reason or error))
-
-
-def _leave(shared: _Shared) -> None:
-    with shared.idle:
-        shared.running -= 1
-        if shared.running == 0:
-            shared.idle.notify_all()
-
-
-def _data_key(data: Path) -> tuple[int, int, int] | None:
-    try:
-        found = data.stat()
-    except FileNotFoundError:
-        return None
-    return os.getpid(), found.st_dev, found.st_ino
-
-
-def _close_inherited(key: tuple[int, int, int] | None) -> None:
-    """Close what this process inherited by a fork of the same data file; LMDB has to open it anew in each process."""
-    for other in [other for other in _open_environments if key is not None and other[1:] == key[1:]]:
-        _open_environments.pop(other).env.close()
 
 
 def _open_lmdb(directory: Path, map_sizes: tuple[int, ...], *, read_only: bool) -> Any:

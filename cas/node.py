@@ -62,7 +62,7 @@ def _digests(value: Value) -> Iterator[Digest]:
     if isinstance(value, Digest):
         yield value
     elif isinstance(value, dict):
-        for key in sorted(value, key=str.encode):
+        for key in sorted(value, key=lambda key: key.encode(errors="surrogatepass")):
             yield from _digests(value[key])
     elif isinstance(value, list | tuple):
         for item in value:

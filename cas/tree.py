@@ -46,12 +46,11 @@ def read_tree(node: Node) -> dict[str, Digest]:
     if not isinstance(entries, dict) or len(node.body) != 1:
         raise NodeError("a tree has the one field entries, a map")
     found = {}
-    for name in sorted(entries, key=str.encode):
-        digest = entries[name]
+    for name, digest in entries.items():
         if not isinstance(digest, Digest):
             raise NodeError(f"entry {name!r} of a tree is not an address")
         found[check_name(name)] = digest
-    return found
+    return dict(sorted(found.items(), key=lambda entry: entry[0].encode()))
 
 
 def check_name(name: object) -> str:

@@ -34,6 +34,7 @@ def training_job(
     precision: str = "highest",
     evaluate: Callable[..., Mapping[str, torch.Tensor]] | None = None,
     evaluation_data: Mapping[str, Any] | None = None,
+    tolerance: float | None = None,
 ) -> Job:
     """Trace `step` once and return the job that runs it `steps` times.
 
@@ -41,6 +42,8 @@ def training_job(
     return {"loss": loss}. `data` maps the step's argument names to tensors or arrays with equal first sizes, the
     rows; each step gets `batch_size` of them, drawn as `samebits.exec.stream` states. `evaluate(**evaluation_data)`
     returns scalar metrics of the final model. `precision` ("highest" or "high") is that of every matrix product.
+    The captured step is checked once against eager PyTorch: no state tensor's change may differ by more than
+    `tolerance` of its size (default 1e-2; 1e-1 for "high" and half-precision models).
 
     Raises CaptureError, with the user's own line, for a step that can't be captured faithfully; JobError for
     arguments that do not fit.
@@ -48,9 +51,9 @@ def training_job(
     if precision not in ("highest", "high"):
         raise JobError(f'precision {precision!r} is neither "highest" nor "high"')
     try:
-        from samebits.exec.capture import rules
-        from samebits.exec.capture.lowering import lower
-        from samebits.exec.capture.trace import Subject, trace_evaluation, trace_step
+        from samebits.exec.capture.step import capture_evaluation, capture_step
+        from samebits.exec.capture.tensors import to_numpy, to_torch
+        from samebits.exec.capture.trace import Subject
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -60,18 +63,18 @@ def training_job(
     stream = Stream(batch_size, seed)
     stream.check_rows(next(iter(arrays.values())).shape[0])
     subject = Subject.of(model, optimizer)
-    batch = {BATCH + name: _tensor(array[:batch_size]) for name, array in arrays.items()}
-    graph = lower(trace_step(subject, step, batch, rules.SUPPORTED), precision)
+    batch = {BATCH + name: to_torch(array[:batch_size]) for name, array in arrays.items()}
+    graph = capture_step(subject, step, batch, precision, tolerance)
     _check_state(graph)
     evaluation = None
     if evaluate is not None:
         held_out = _arrays("evaluation_data", evaluation_data or {})
-        inputs = {DATA + name: _tensor(array) for name, array in held_out.items()}
-        trace = trace_evaluation(Subject.of(model, None), evaluate, inputs, rules.SUPPORTED)
-        evaluation = Evaluation(collection.add(graph_node(lower(trace, precision))), collection.add_tree(held_out))
+        inputs = {DATA + name: to_torch(array) for name, array in held_out.items()}
+        evaluated = capture_evaluation(Subject.of(model, None), evaluate, inputs, precision)
+        evaluation = Evaluation(collection.add(graph_node(evaluated)), collection.add_tree(held_out))
     elif evaluation_data is not None:
         raise JobError("evaluation_data is given without evaluate")
-    state = {name: tensor.numpy() for name, tensor in subject.state.items()}
+    state = {name: to_numpy(tensor) for name, tensor in subject.state.items()}
     spec = JobSpec(
         step=collection.add(graph_node(graph)),
         state=collection.add_tree(state),
@@ -110,11 +113,13 @@ class _Collection:
 
 def _arrays(what: str, given: Mapping[str, Any]) -> dict[str, Array]:
     """Return the tensors as NumPy arrays by name; raises JobError if they aren't rows of one number."""
+    from samebits.exec.capture.tensors import to_numpy
+
     arrays: dict[str, Array] = {}
     for name, value in given.items():
         if not name.isidentifier():
             raise JobError(f"{what} name {name!r} can't be an argument of the step")
-        tensor = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        tensor = to_numpy(value) if hasattr(value, "detach") else np.asarray(value)
         if tensor.ndim == 0:
             raise JobError(f"{what} {name!r} is a scalar; want rows along the first axis")
         arrays[name] = tensor
@@ -124,12 +129,6 @@ def _arrays(what: str, given: Mapping[str, Any]) -> dict[str, Array]:
     if len(set(rows.values())) > 1:
         raise JobError(f"{what} differ in their numbers of rows: {rows}")
     return arrays
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _check_state(graph: Graph) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch.fx import Node as FxNode
 
 from samebits.exec.builder import GraphBuilder, ValueRef
+from samebits.exec.capture.tensors import to_numpy
 from samebits.exec.capture.trace import GRADIENT, VALUE_FREE, Trace
 from samebits.exec.capture.watch import functional_name_of
 from samebits.exec.errors import CaptureError
@@ -187,4 +188,4 @@ def _lower_call(
 def _constant(builder: GraphBuilder, tensor: torch.Tensor) -> ValueRef:
     if tensor.numel() > 4096:
         raise CaptureError(f"the step makes a constant of {tensor.numel()} elements; pass it as data or as a buffer")
-    return builder.constant(tensor.detach().cpu().contiguous().numpy())
+    return builder.constant(to_numpy(tensor))

@@ -91,7 +91,9 @@ for _aten, _name in {
     **{name: name for name in ("neg", "abs", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "erf")},
     **{name: name for name in ("sin", "cos", "tan", "tanh", "erfc", "sinh", "cosh", "asin", "acos")},
     **{name: name for name in ("atan", "floor", "ceil", "round")},
-    "sgn": "sign", "sign": "sign", "sigmoid": "logistic",
+    "sgn": "sign",
+    "sign": "sign",
+    "sigmoid": "logistic",
 }.items():
     _unary(_aten, _name)
 

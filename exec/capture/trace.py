@@ -79,6 +79,16 @@ def trace_step(subject: Subject, step: Callable[..., Any], batch: Tensors, suppo
     return trace
 
 
+def run_eagerly(subject: Subject, step: Callable[..., Any], batch: Tensors) -> Tensors:
+    """Run a step once in eager PyTorch, on copies: the new state and the metrics, under the names of the trace."""
+    tensors = {STATE + name: tensor for name, tensor in subject.state.items()}
+    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in batch.items()}
+    with _swapped(subject, tensors) as after:
+        metrics = _check_metrics(step(**arguments))
+        result = {STATE + name: tensor.detach() for name, tensor in after().items()}
+    return result | {METRICS + name: tensor.detach() for name, tensor in metrics.items()}
+
+
 def trace_evaluation(
     subject: Subject, evaluate: Callable[..., Any], data: Tensors, supported: Collection[str]
 ) -> Trace:
@@ -157,7 +167,6 @@ def _swapped(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> Iterator[
             parameters[name].grad = tensors[GRADIENT + name].clone()
     buffers = {name: state[MODEL + name] for name, _ in model.named_buffers()}
     optimizer_state = {n.removeprefix(OPTIMIZER): t for n, t in state.items() if n.startswith(OPTIMIZER)}
-    modes = {module: module.training for module in model.modules()}
     with (
         _kept(optimizer) as check_options,
         stateless._reparametrize_module(model, {**parameters, **buffers}, tie_weights=True),
@@ -167,6 +176,7 @@ def _swapped(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> Iterator[
 
         def after() -> Tensors:
             check_options()
+            _check_same_parameters(model, parameters)
             own = {MODEL + name: parameter for name, parameter in parameters.items()}
             own |= {MODEL + name: buffer for name, buffer in model.named_buffers()}
             if optimizer is not None:
@@ -174,11 +184,7 @@ def _swapped(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> Iterator[
                 own |= {OPTIMIZER + name: tensor for name, tensor in new.items()}
             return {name: own[name] for name in subject.state}
 
-        try:
-            yield after
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        yield after
 
 
 @contextlib.contextmanager
@@ -208,6 +214,15 @@ def _kept(optimizer: torch.optim.Optimizer | None) -> Iterator[Callable[[], None
         optimizer.__dict__.pop("step", None)
         if own_step is not None:
             optimizer.__dict__["step"] = own_step
+
+
+def _check_same_parameters(model: torch.nn.Module, parameters: Tensors) -> None:
+    now = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if now.get(name) is not parameter:
+            raise CaptureError(
+                f"the step puts another tensor in the place of the parameter {name}; write into it instead"
+            )
 
 
 def _check_metrics(metrics: Any) -> Tensors:

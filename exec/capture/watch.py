@@ -37,8 +37,8 @@ class CaptureWatch(TorchDispatchMode):
         name = func._schema.name
         if name in _VALUE_OF_TENSOR:
             raise CaptureError(
-                f"{name.replace('::', '.')} takes the Python value of a tensor (.item(), float(), a branch on a tensor), "
-                "which a static graph can't follow; keep it a tensor, or use torch.where",
+                f"{name.replace('::', '.')} takes the Python value of a tensor (.item(), float(), a branch on a tensor)"
+                ", which a static graph can't follow; keep it a tensor, or use torch.where",
                 current_line(),
             )
         if not name.startswith(_PASSED):

@@ -52,7 +52,9 @@ def test_parse_reads_what_str_writes(raw: bytes) -> None:
     assert Digest.parse(str(Digest(raw))) == Digest(raw)
 
 
-@pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "A" * 64, "0" * 63 + "g", "0" * 64 + "\n", " " + "0" * 63, "é" * 64])
+@pytest.mark.parametrize(
+    "text", ["", "0" * 63, "0" * 65, "A" * 64, "0" * 63 + "g", "0" * 64 + "\n", " " + "0" * 63, "é" * 64]
+)
 def test_parse_refuses_other_text(text: str) -> None:
     with pytest.raises(DigestFormatError, match="not an address"):
         Digest.parse(text)

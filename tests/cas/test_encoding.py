@@ -114,7 +114,9 @@ def test_decode_refuses(data: str) -> None:
         decode(bytes.fromhex(data))
 
 
-@pytest.mark.parametrize("value", [1.5, 1 << 64, -(1 << 63) - 1, {1: 2}, {b"a": 1}, {1, 2}, "\ud800", {"\ud800": 1}, object()])
+@pytest.mark.parametrize(
+    "value", [1.5, 1 << 64, -(1 << 63) - 1, {1: 2}, {b"a": 1}, {1, 2}, "\ud800", {"\ud800": 1}, object()]
+)
 def test_encode_refuses(value: Any) -> None:
     with pytest.raises(EncodingError):
         encode(value)

@@ -23,13 +23,30 @@ def test_decode_node_reads_what_encode_node_writes() -> None:
 def test_encode_node_has_the_example_of_its_documentation() -> None:
     node = Node("note", {"text": "hi"})
     assert encode_node(node).hex() == "92" + "a46e6f7465" + "81" + "a474657874" + "a26869"
-    assert node_address(node).raw == blake3(encode_node(node), derive_key_context="samebits 2026-11-21 node v1").digest()
+    assert (
+        node_address(node).raw == blake3(encode_node(node), derive_key_context="samebits 2026-11-21 node v1").digest()
+    )
 
 
 @pytest.mark.parametrize(
     "value",
-    [[], ["a"], ["a", {}, 1], ["", {}], ["A", {}], ["1a", {}], ["a b", {}], ["a\n", {}], ["a" * 65, {}], [b"a", {}]]
-    + [["a", []], ["a", None], {"a": {}}, None, A],
+    [
+        [],
+        ["a"],
+        ["a", {}, 1],
+        ["", {}],
+        ["A", {}],
+        ["1a", {}],
+        ["a b", {}],
+        ["a\n", {}],
+        ["a" * 65, {}],
+        [b"a", {}],
+        ["a", []],
+        ["a", None],
+        {"a": {}},
+        None,
+        A,
+    ],
 )
 def test_decode_node_refuses_what_is_no_node(value: Any) -> None:
     with pytest.raises(NodeError):

@@ -67,7 +67,9 @@ def test_put_stream_stores_the_same_as_put_blob(store: Store, size: int) -> None
     assert store.get_blob(digest) == data
     added = store.new_bytes
     assert added == size
-    assert store.put_blob(data) == digest == store.put_stream(io.BytesIO(data)) == store.put_pieces([data[:5], data[5:]])
+    assert (
+        store.put_blob(data) == digest == store.put_stream(io.BytesIO(data)) == store.put_pieces([data[:5], data[5:]])
+    )
     assert store.new_bytes == added
 
 

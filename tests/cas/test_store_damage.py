@@ -76,7 +76,7 @@ def test_reads_catch_a_damaged_row(tmp_path: Path, what: str) -> None:
         assert [damage.digest for damage in check_objects(store, [digest])[1]] == [digest]
 
 
-@pytest.mark.parametrize("position", range(0, 60))
+@pytest.mark.parametrize("position", range(60))
 def test_reads_catch_any_damaged_byte_of_an_inline_object(tmp_path: Path, position: int) -> None:
     data = b"a blob that lies in its record"
     with Store(tmp_path) as store:

@@ -30,7 +30,7 @@ def write_meta(path: Path, value: bytes) -> None:
 @pytest.mark.parametrize("options", [{"read_only": True}, {"create": False}])
 def test_store_that_is_not_there_is_refused_and_not_made(tmp_path: Path, options: dict[str, bool]) -> None:
     with pytest.raises(StoreError, match="no store here") as caught:
-        Store(tmp_path / "none", **options)  # type: ignore[arg-type]
+        Store(tmp_path / "none", **options)
     assert str(tmp_path / "none") in str(caught.value)
     assert not (tmp_path / "none").exists()
 
@@ -56,7 +56,7 @@ def test_store_on_junk_is_refused(tmp_path: Path, junk: bytes) -> None:
     (tmp_path / "s" / "cas" / "data.mdb").write_bytes(junk)
     for options in ({}, {"read_only": True}):
         with pytest.raises(StoreError, match="damaged") as caught:
-            Store(tmp_path / "s", **options)  # type: ignore[arg-type]
+            Store(tmp_path / "s", **options)
         assert str(tmp_path / "s") in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -69,7 +69,7 @@ def test_store_cut_short_is_refused(tmp_path: Path) -> None:
     os.truncate(data, data.stat().st_size - 2 * MIB)
     for options in ({}, {"read_only": True}):
         with pytest.raises(StoreError, match="lacks its last 2097152 bytes"):
-            Store(tmp_path / "s", **options)  # type: ignore[arg-type]
+            Store(tmp_path / "s", **options)
 
 
 def test_store_that_lacks_a_few_unwritten_pages_opens(tmp_path: Path) -> None:
@@ -158,7 +158,12 @@ def test_closed_store_refuses_everything(tmp_path: Path) -> None:
     digest = store.put_blob(b"1")
     rows = store.read_rows(digest)
     store.close()
-    for use in (lambda: store.get_blob(digest), lambda: store.put_blob(b"2"), lambda: next(rows), lambda: list(store.objects())):
+    for use in (
+        lambda: store.get_blob(digest),
+        lambda: store.put_blob(b"2"),
+        lambda: next(rows),
+        lambda: list(store.objects()),
+    ):
         with pytest.raises(StoreError, match="closed"):
             use()
 

@@ -47,22 +47,33 @@ with Store(sys.argv[1]) as store:
 """
 
 STREAM = """
-import resource, sys
+import sys, threading
+from pathlib import Path
 from samebits.cas import Store
-class Zebra:
-    left = 200 << 20
+SIZE = 320 << 20
+peak_kib, done = 0, threading.Event()
+def watch():
+    global peak_kib
+    while not done.wait(0.005):
+        status = Path("/proc/self/status").read_text()
+        peak_kib = max(peak_kib, int(status.partition("RssAnon:")[2].split()[0]))
+class Counter:
+    left = SIZE
     def read(self, size):
         size = min(size, self.left)
         self.left -= size
         return self.left.to_bytes(8, "big") * (size // 8)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with Store(sys.argv[1]) as store:
-    digest = store.put_stream(Zebra())
-    after_put = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    anonymous = [line for line in open("/proc/self/status") if line.startswith("RssAnon")][0].split()[1]
-    assert store.stat(digest).size_bytes == 200 << 20
-    assert sum(map(len, store.read_rows(digest))) == 200 << 20
-print(after_put - before, anonymous, store.new_bytes >> 20)
+watcher = threading.Thread(target=watch)
+watcher.start()
+try:
+    with Store(sys.argv[1]) as store:
+        digest = store.put_stream(Counter())
+        assert store.new_bytes == store.stat(digest).size_bytes == SIZE
+        assert sum(map(len, store.read_rows(digest))) == SIZE
+finally:
+    done.set()
+    watcher.join()
+print(peak_kib)
 """
 
 
@@ -101,13 +112,13 @@ def test_kill_at_any_moment_leaves_only_whole_objects(tmp_path: Path) -> None:
         writer = start(PUT_FOREVER, tmp_path)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 0.3))
         writer.send_signal(signal.SIGKILL)
         writer.communicate(timeout=30)
         with Store(tmp_path) as store:
             seen = max(seen, check_everything(store))
             store.put_blob(b"writable")
-        if sum(path.stat().st_size for path in (tmp_path / "cas").iterdir()) > 600 * MIB:
+        if sum(path.stat().st_size for path in (tmp_path / "cas").iterdir()) > 400 * MIB:
             for path in (tmp_path / "cas").iterdir():
                 path.unlink()
     assert seen > 50
@@ -240,10 +251,8 @@ def test_store_closed_in_a_fork_stays_open_in_the_parent(store: Store) -> None:
 
 
 def test_put_stream_is_bounded_in_memory(tmp_path: Path) -> None:
+    """320 MiB pass through two times 64 MiB: the rows that wait, and LMDB's copy of them while it commits."""
     process = start(STREAM, tmp_path)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
-    growth_kib, anonymous_kib, new_mib = map(int, out.split())
-    assert new_mib == 200
-    assert anonymous_kib < 200 * 1024
-    assert growth_kib < 450 * 1024  # pages of the database's file, which the system can take back, count here too
+    assert 30 * 1024 < int(out) < 230 * 1024

@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from samebits.exec.canonical import read_graph  # noqa: E402
+from samebits.exec.capture.lowering import RULES  # noqa: E402
 from samebits.exec.devices.numpy_device import NumpyDevice  # noqa: E402
 from samebits.exec.errors import CaptureError, JobError  # noqa: E402
 from samebits.exec.job import BATCH, METRICS, STATE, Job  # noqa: E402
@@ -293,6 +294,19 @@ def changes_rate(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return train(model, optimizer, x, y)
 
 
+COUNTER = [0.0]
+
+
+def counts_in_python(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    COUNTER[0] += 1
+    return {"loss": x.mean() * COUNTER[0]}
+
+
+def replaces_parameter(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    model[0].bias = nn.Parameter(model[0].bias * 2)
+    return {"loss": model(x).mean()}
+
+
 def gives_nothing(model: Any, optimizer: Any, x: Any, y: Any) -> None:
     train(model, optimizer, x, y)
 
@@ -306,6 +320,8 @@ def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     [
         (keeps_gradients, "zero_grad"),
         (changes_rate, "changes the optimizer's lr"),
+        (counts_in_python, "traced a second time, the step gives another graph"),
+        (replaces_parameter, "in the place of the parameter 0.bias"),
         (gives_nothing, "dictionary of scalar tensors"),
         (gives_a_vector, "'loss' is not a scalar"),
         (uninitialised, "memory that nothing has written"),
@@ -314,6 +330,32 @@ def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 def test_capture_refuses_what_would_not_be_faithful(step: Callable[..., Any], message: str) -> None:
     with pytest.raises(CaptureError, match=message):
         capture(step)
+
+
+@pytest.mark.parametrize("op", ["aten.tanh_backward", "aten.nll_loss_backward", "aten.mm", "aten.sum"])
+def test_capture_with_a_wrong_rule_is_refused_by_the_check_against_eager(
+    monkeypatch: pytest.MonkeyPatch, op: str
+) -> None:
+    right = RULES[op]
+
+    def wrong(low: Any, *arguments: Any, **options: Any) -> Any:
+        result = right(low, *arguments, **options)
+        return low.op("mul", result, low.full(1.05, result.type.dtype, result.type.shape))
+
+    monkeypatch.setitem(RULES, op, wrong)
+    for optimizer in (sgd, OPTIMIZERS["AdamW"]):
+        with pytest.raises(CaptureError, match=r"state/.* differs from eager PyTorch by 0\.[0-3]"):
+            capture(train, optimizer)
+
+
+def test_capture_takes_half_precision_models() -> None:
+    model = perceptron().to(torch.bfloat16)
+
+    def step(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        return train(model, optimizer, x.to(torch.bfloat16), y)
+
+    job, _ = capture(step, sgd, model)
+    assert {node.body["dtype"] for node in job.nodes.values() if node.kind == "tensor"} == {"bf16", "f32", "i64"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""The LMDB environments that this process has open, each once, and what a fork does to them.
+
+LMDB must not be opened twice in a process, nor be used in the child of a fork. So every store on a directory shares
+one environment, and a fork waits until no transaction runs; then the child closes what it inherited (it opens its own
+when it needs one), and the parent goes on only after that, because the child's closing clears the parent's slots in
+the table of readers.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+_CHILD_TIMEOUT_S: Final = 2.0
+
+# process, and device and inode of the data file: what LMDB must not open twice
+Key = tuple[int, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class SharedEnvironment:
+    """An open LMDB environment with its databases, and who uses it."""
+
+    env: Any  # lmdb.Environment
+    tables: dict[str, Any]
+    read_only: bool
+    users: int = 0
+    running: int = 0  # transactions that are open now
+    idle: threading.Condition = field(default_factory=threading.Condition)
+
+    def enter(self) -> None:
+        """Count a transaction that begins."""
+        with self.idle:
+            self.running += 1
+
+    def leave(self) -> None:
+        """Count a transaction that has ended."""
+        with self.idle:
+            self.running -= 1
+            if self.running == 0:
+                self.idle.notify_all()
+
+    def when_idle(self, act: Callable[[], object]) -> None:
+        """Wait until no transaction runs, and call `act` before another begins."""
+        with self.idle:
+            self.idle.wait_for(lambda: self.running == 0)
+            act()
+
+
+_open: dict[Key, SharedEnvironment] = {}
+_lock = threading.Lock()
+
+
+def acquire(data: Path, open_environment: Callable[[], SharedEnvironment]) -> SharedEnvironment:
+    """Return the process's environment with the data file `data`, for one more user; opens it if need be."""
+    with _lock:
+        key = _find_key(data)
+        shared = None if key is None else _open.get(key)
+        if shared is None:
+            shared = open_environment()
+            key = _find_key(data)
+            if key is None:
+                shared.env.close()
+                raise FileNotFoundError(f"{data} vanished while it was opened")
+            _open[key] = shared
+        shared.users += 1
+        return shared
+
+
+def release(shared: SharedEnvironment) -> None:
+    """Let one user go; the last one closes the environment, after the transactions that still run."""
+    with _lock:
+        shared.users -= 1
+        if shared.users == 0:
+            for key in [key for key, other in _open.items() if other is shared]:
+                del _open[key]
+            shared.when_idle(shared.env.close)
+
+
+def _find_key(data: Path) -> Key | None:
+    try:
+        found = data.stat()
+    except FileNotFoundError:
+        return None
+    return os.getpid(), found.st_dev, found.st_ino
+
+
+@dataclass(slots=True)
+class _Fork:
+    """A fork under way: what stands still for it, and a pipe whose end tells the parent that the child closed it."""
+
+    quiet: list[SharedEnvironment]
+    pipe: tuple[int, int] | None
+
+
+_forks: list[_Fork] = []  # at most one: `_lock` is held meanwhile
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    quiet = list(_open.values())
+    for shared in quiet:
+        shared.idle.acquire()
+        shared.idle.wait_for(lambda shared=shared: shared.running == 0)  # type: ignore[misc]
+    pipe = None
+    if quiet:
+        with suppress(OSError):
+            pipe = os.pipe()
+    _forks.append(_Fork(quiet, pipe))
+
+
+def _after_in_parent() -> None:
+    fork = _forks.pop()
+    if fork.pipe is not None:
+        read_end, write_end = fork.pipe
+        os.close(write_end)
+        select.select(
+            [read_end], [], [], _CHILD_TIMEOUT_S
+        )  # readable: at its end, all copies of `write_end` are closed
+        os.close(read_end)
+    for shared in fork.quiet:
+        shared.idle.release()
+    _lock.release()
+
+
+def _after_in_child() -> None:
+    global _lock
+    fork = _forks.pop()
+    for shared in _open.values():
+        shared.env.close()
+    _open.clear()
+    for end in fork.pipe or ():
+        os.close(end)
+    _lock = threading.Lock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
