@@ -105,6 +105,8 @@ def parse_graph(node: Node) -> Graph:
 
 def _parse_node(item: Value, position: int) -> GraphNode:
     where = f"node {position}"
+    if isinstance(item, list) and item and isinstance(item[0], str) and not item[0].isprintable():
+        raise GraphError(f"{where}: the operation {item[0][:80]!r} is unprintable")
     match item:
         case [str() as op, [*operands]]:
             return GraphNode(op, tuple(_integer(operand, where) for operand in operands))
@@ -125,7 +127,7 @@ def _items(value: Value, name: str) -> list[Value]:
 
 def _integer(value: Value, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise GraphError(f"{where}: {value!r} is not an integer")
+        raise GraphError(f"{where}: {repr(value)[:80]} is not an integer")
     return value
 
 

@@ -8,14 +8,14 @@ stored, so a commit holds the 32 bytes of the state's address, which no fetch fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samebits.cas import Digest, Node, node_address, tensor_address, tree_address
+from samebits.cas import CasError, Digest, Node, node_address, tensor_address, tree_address
 from samebits.cas.dtype import dtype_name, numpy_dtype
 from samebits.cas.encoding import Value
 from samebits.exec.errors import RunError
@@ -48,22 +48,31 @@ class Commit:
         """Read a commit; raises RunError."""
         match node:
             case Node("commit", {"step": int() as step, "state": bytes() as state, "metrics": dict() as found}) if (
-                len(state) == 32
+                len(node.body) == 3 and len(state) == 32 and not isinstance(step, bool)
             ):
-                metrics: dict[str, tuple[str, bytes]] = {}
-                for name, value in found.items():
-                    match value:
-                        case [str() as dtype, bytes() as raw]:
-                            metrics[name] = (dtype, raw)
-                        case _:
-                            raise RunError(f"metric {name!r} of a commit is not [dtype, bytes]")
-                return cls(step, Digest(state), metrics)
+                return cls(step, Digest(state), {name: _read_metric(name, value) for name, value in found.items()})
+            case Node("commit"):
+                raise RunError("a commit has the fields step (an integer), state (32 bytes) and metrics")
             case _:
                 raise RunError(f"not a commit but a {node.kind}")
 
     def values(self) -> dict[str, float]:
         """Return the metrics as Python numbers."""
         return {name: scalar_value(*value) for name, value in self.metrics.items()}
+
+
+def _read_metric(name: str, value: Value) -> tuple[str, bytes]:
+    match value:
+        case [str() as dtype, bytes() as raw]:
+            try:
+                size_bytes = numpy_dtype(dtype).itemsize
+            except CasError as error:
+                raise RunError(f"metric {name!r} of a commit: {error}") from error
+            if len(raw) != size_bytes:
+                raise RunError(f"metric {name!r} of a commit: {dtype} has {size_bytes} bytes, not {len(raw)}")
+            return dtype, raw
+        case _:
+            raise RunError(f"metric {name!r} of a commit is not [dtype, bytes]")
 
 
 def scalar_value(dtype: str, raw: bytes) -> float:
@@ -90,18 +99,38 @@ def commits_node(commits: Iterable[tuple[int, Digest]]) -> Node:
 def read_commits(node: Node) -> list[tuple[int, Digest]]:
     """Return (step, address of the commit) for each commit of a segment; raises RunError."""
     listed = node.body.get("commits")
-    if node.kind != COMMITS_KIND or not isinstance(listed, list):
+    if node.kind != COMMITS_KIND or len(node.body) != 1 or not isinstance(listed, list):
         raise RunError(f"not a list of commits but a {node.kind}")
     commits = []
     for item in listed:
         match item:
-            case [int() as step, Digest() as address]:
+            case [int() as step, Digest() as address] if not isinstance(step, bool):
                 commits.append((step, address))
             case _:
                 raise RunError("an item of a list of commits is not [step, address]")
     return commits
 
 
-def commit_steps(first: int, stop: int, every: int) -> Sequence[int]:
+@dataclass(frozen=True, slots=True)
+class CommitSteps:
+    """The steps in [first, stop) that are committed: each `every`-th, and the last. Never held as a list."""
+
+    first: int
+    stop: int  # > first
+    every: int  # >= 1
+
+    def __len__(self) -> int:
+        return self.stop // self.every - self.first // self.every + (self.stop % self.every != 0)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range((self.first // self.every + 1) * self.every - 1, self.stop, self.every)
+        if self.stop % self.every != 0:
+            yield self.stop - 1
+
+    def __contains__(self, step: int) -> bool:
+        return self.first <= step < self.stop and ((step + 1) % self.every == 0 or step == self.stop - 1)
+
+
+def commit_steps(first: int, stop: int, every: int) -> CommitSteps:
     """Return the steps in [first, stop) that are committed: each `every`-th, and the last."""
-    return [step for step in range(first, stop) if (step + 1) % every == 0 or step == stop - 1]
+    return CommitSteps(first, stop, every)

@@ -21,6 +21,7 @@ STATE: Final = "state/"
 BATCH: Final = "batch/"
 DATA: Final = "data/"
 METRICS: Final = "metrics/"
+MAX_STEPS: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class JobSpec:
                 "arithmetic": str() as arithmetic,
                 "evaluation": found,
             } if len(node.body) == 7 and not isinstance(steps, bool):
-                if not 1 <= steps < 1 << 53:
+                if not 1 <= steps < MAX_STEPS:
                     raise JobError(f"a job of {steps} steps is not supported (1 .. 2^53)")
             case _:
                 raise JobError("a job has the fields step, state, data, stream, steps, arithmetic and evaluation")

@@ -21,7 +21,8 @@ from samebits.exec.errors import JobError
 from samebits.kernels.random import philox4x32
 
 EPOCH_SHUFFLE: Final = "epoch_shuffle"
-MAX_ROWS: Final = 1 << 32
+MAX_ROWS: Final = 1 << 31
+ORDER_SIZE_BYTES: Final = 64  # what a row costs while an epoch is shuffled: its counter, its words, its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Stream:
 
     def check_rows(self, rows: int) -> None:
         """Raise JobError if the data have too few rows for one batch, or too many to number."""
-        if not self.batch_size <= rows < MAX_ROWS:
+        if rows > MAX_ROWS:
+            raise JobError(f"the data have {rows} rows; at most 2^31 are supported")
+        if rows < self.batch_size:
             raise JobError(f"the data have {rows} rows, a batch wants {self.batch_size}")
 
     def batch(self, step: int, rows: int) -> NDArray[np.int64]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, TypeAlias, cast
 
 from samebits.cas.dtype import INTEGERS, numpy_dtype
 from samebits.kernels.errors import OpError
-from samebits.kernels.types import MAX_RANK, MAX_SIZE_BYTES, Attributes, TensorType
+from samebits.kernels.types import MAX_DIMENSION, MAX_RANK, MAX_SIZE_BYTES, Attributes, TensorType
 
 Types: TypeAlias = Sequence[TensorType]
 Rule: TypeAlias = Callable[[str, Types, Attributes], TensorType]
@@ -17,13 +18,18 @@ SIGNED = tuple(name for name in INTEGERS if name.startswith("i"))
 
 
 def check_type(op: str, tensor: TensorType) -> TensorType:
-    """Return `tensor`, or raise OpError if its shape is negative, too deep or too large to address."""
+    """Return `tensor`, or raise OpError if its shape is negative, too deep or too large to address.
+
+    A tensor without elements is measured by its other axes: NumPy's strides grow with them all the same.
+    """
     if any(size < 0 for size in tensor.shape):
         raise OpError(op, f"negative size in shape {list(tensor.shape)}")
     if tensor.rank > MAX_RANK:
         raise OpError(op, f"{tensor.rank} dimensions; at most {MAX_RANK} are supported")
-    if tensor.size_bytes > MAX_SIZE_BYTES:
-        raise OpError(op, f"{tensor} has more than 2^48 bytes")
+    if max(tensor.shape, default=0) > MAX_DIMENSION:
+        raise OpError(op, f"{tensor} has an axis of 2^40 elements or more")
+    if prod(size for size in tensor.shape if size) * numpy_dtype(tensor.dtype).itemsize > MAX_SIZE_BYTES:
+        raise OpError(op, f"{tensor} has axes for more than 2^48 bytes")
     return tensor
 
 
@@ -91,7 +97,7 @@ def select_n(op: str, types: Types, attributes: Attributes) -> TensorType:
 
 def convert_element_type(op: str, types: Types, attributes: Attributes) -> TensorType:
     """Same shape, new element type."""
-    return TensorType(cast(str, attributes["new_dtype"]), types[0].shape)
+    return check_type(op, TensorType(cast(str, attributes["new_dtype"]), types[0].shape))
 
 
 def reduction(allowed: Sequence[str]) -> Rule:
@@ -114,7 +120,7 @@ def arg_reduction(op: str, types: Types, attributes: Attributes) -> TensorType:
     axis = check_axis(op, cast(int, attributes["axis"]), operand.rank)
     if operand.shape[axis] == 0:
         raise OpError(op, "an empty axis has no extreme")
-    return TensorType("i64", operand.shape[:axis] + operand.shape[axis + 1 :])
+    return check_type(op, TensorType("i64", operand.shape[:axis] + operand.shape[axis + 1 :]))
 
 
 def along_axis(allowed: Sequence[str]) -> Rule:
@@ -133,7 +139,7 @@ def argsort(op: str, types: Types, attributes: Attributes) -> TensorType:
     """Positions that sort along one axis, as int64."""
     (operand,) = types
     check_axis(op, cast(int, attributes["axis"]), operand.rank)
-    return TensorType("i64", operand.shape)
+    return check_type(op, TensorType("i64", operand.shape))
 
 
 def broadcast_in_dim(op: str, types: Types, attributes: Attributes) -> TensorType:

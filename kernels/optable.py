@@ -61,7 +61,7 @@ class Op:
                 raise OpError(self.name, f"attribute {attribute.name!r} is missing")
             try:
                 checked[attribute.name] = attribute.check(value)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 raise OpError(self.name, f"attribute {attribute.name!r}: {error}") from None
         return checked
 

@@ -158,7 +158,9 @@ def _implementations() -> dict[str, Implementation]:
         "sqrt": _sqrt,
         "select_n": _select_n,
         "convert_element_type": lambda o, a: convert(o[0], a["new_dtype"]),
-        "bitcast_convert_type": lambda o, a: np.ascontiguousarray(o[0]).view(numpy_dtype(a["new_dtype"])),
+        "bitcast_convert_type": lambda o, a: (
+            np.ascontiguousarray(o[0]).view(numpy_dtype(a["new_dtype"])).reshape(o[0].shape)
+        ),
         "reduce_sum": lambda o, a: sums.reduce_sum(o[0], a["axes"]),
         "reduce_max": lambda o, a: extremes.reduce_max(o[0], a["axes"]),
         "reduce_min": lambda o, a: extremes.reduce_min(o[0], a["axes"]),

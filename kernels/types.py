@@ -15,6 +15,7 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 MAX_RANK = 16
 MAX_SIZE_BYTES = 1 << 48
+MAX_DIMENSION = (1 << 40) - 1  # elements along one axis, also of a tensor that has none
 
 
 @dataclass(frozen=True, slots=True)

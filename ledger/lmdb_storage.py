@@ -21,10 +21,21 @@ from samebits.ledger.errors import MissingEntryError, StorageError
 from samebits.ledger.keyfile import sync_directory
 
 FORMAT: Final = b"samebits log v1"
-MAP_SIZE_BYTES: Final = 16 << 30  # address space, not disk
+# Address space, not disk: what a log can grow to. The smaller ones are for processes that have little of it.
+MAP_SIZES_BYTES: Final = (16 << 30, 2 << 30, 256 << 20)
 _FORMAT_KEY: Final = b"format"
 _CHECKPOINT_KEY: Final = b"checkpoint"
 _DATA_NAME: Final = "data.mdb"
+_LOCK_NAME: Final = "lock.mdb"
+_FILE_MODE: Final = 0o644
+_NOT_WRITABLE: Final = "may only be read here; open it read-only"
+_DAMAGE: Final = (
+    lmdb.NotFoundError,
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+)
 
 
 @dataclass(slots=True)
@@ -32,6 +43,7 @@ class _Environment:
     """An LMDB environment that everything in this process which opened its directory shares."""
 
     env: Any
+    writable: bool
     users: int = 0
 
 
@@ -149,6 +161,8 @@ def _acquire(path: Path, read_only: bool) -> tuple[tuple[int, int, int], _Enviro
         if key not in _open_environments:
             _open_environments[key] = _open_environment(path, read_only)
         shared = _open_environments[key]
+        if not read_only and not shared.writable:
+            raise StorageError(path, _NOT_WRITABLE)
         shared.users += 1
         return key, shared
 
@@ -158,10 +172,12 @@ def _open_environment(path: Path, read_only: bool) -> _Environment:
 
     Readers too open it writable where they may, since a writer in the same process may come to share it.
     """
-    data = path / _DATA_NAME
-    writable = os.access(path, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
-    env = lmdb.open(str(path), map_size=MAP_SIZE_BYTES, readonly=not writable, create=not read_only)
+    writable = _may_write(path / _DATA_NAME) and _may_write(path / _LOCK_NAME)
+    if not read_only and not writable:
+        raise StorageError(path, _NOT_WRITABLE)
+    env = _open_lmdb(path, writable=writable, create=not read_only)
     try:
+        _check_length(path, env)
         if not read_only:
             _write_format(path, env)
         with env.begin() as transaction:
@@ -174,7 +190,43 @@ def _open_environment(path: Path, read_only: bool) -> _Environment:
     except BaseException:
         env.close()
         raise
-    return _Environment(env)
+    return _Environment(env, writable)
+
+
+def _open_lmdb(path: Path, *, writable: bool, create: bool) -> Any:
+    """Open the environment with the largest map that the process may have.
+
+    Who may not write the lock file reads without a lock, and a writer does not know of that reader.
+    """
+    for size in MAP_SIZES_BYTES:
+        try:
+            return lmdb.open(
+                os.fsencode(path),  # LMDB takes text in UTF-8 only
+                map_size=size,
+                readonly=not writable,
+                create=create,
+                lock=writable or _may_write(path / _LOCK_NAME),
+                mode=_FILE_MODE,
+            )
+        except lmdb.MemoryError:
+            if size == MAP_SIZES_BYTES[-1]:
+                raise
+    raise AssertionError("there is no map size to try")
+
+
+def _may_write(file: Path) -> bool:
+    return os.access(file if file.exists() else file.parent, os.W_OK)
+
+
+def _check_length(path: Path, env: Any) -> None:
+    """Refuse a data file that ends before its last page: touching what is missing would kill the process (SIGBUS).
+
+    A log deletes nothing, so that each of its transactions writes all the pages it took.
+    """
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    missing = needed - (path / _DATA_NAME).stat().st_size
+    if missing > 0:
+        raise StorageError(path, f"damaged: {_DATA_NAME} lacks its last {missing} bytes")
 
 
 def _write_format(path: Path, env: Any) -> None:
@@ -193,10 +245,17 @@ def _errors_named(path: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.MapFullError as error:
-        raise StorageError(path, f"full: it holds {MAP_SIZE_BYTES >> 30} GiB") from error
-    except (lmdb.NotFoundError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
-        raise StorageError(path, f"not a log, or damaged ({error})") from error
+        raise StorageError(path, "full: the size of its map is reached") from error
+    except lmdb.MapResizedError as error:
+        raise StorageError(path, "grew beyond what this process has mapped of it; open it again") from error
+    except _DAMAGE as error:
+        raise StorageError(path, f"not a log, or damaged ({_reason(path, error)})") from error
     except lmdb.Error as error:
-        raise StorageError(path, str(error)) from error
+        raise StorageError(path, _reason(path, error)) from error
     except OSError as error:
         raise StorageError(path, error.strerror or str(error)) from error
+
+
+def _reason(path: Path, error: lmdb.Error) -> str:
+    """Return the message of an error without the path that some of them start with."""
+    return str(error).removeprefix(f"{os.fsencode(path).decode(errors='replace')}: ")

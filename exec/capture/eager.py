@@ -1,14 +1,14 @@
-"""Check a captured step against eager PyTorch: one step on real data, on copies.
+"""Check a capture against eager PyTorch: a few steps of the user's own code on their own objects, put back afterwards.
 
-What is compared is the change of each state tensor, against the largest change of the tensor (or 1e-5 of the largest
-of all, since a change that is rounding noise agrees with nothing), and each metric, against its size. The parameters
-that Adam updates are left out: it divides rounding noise by its own size. Its moments, which hold the gradients, are
-compared.
+Nothing is swapped here, so whatever the trace did not see (a hook, a second optimizer, a closed-over list) shows.
+What is compared is the change of each state tensor over the steps, against the tensor's largest change, and each
+metric, against its size. A change below 1e-5 of the largest of all is rounding noise and agrees with nothing. Adam
+divides such noise by its own size: of its parameters only the elements whose moment is well above it are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import ml_dtypes
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from samebits.exec.capture.subject import MODEL, OPTIMIZER, Subject, Tensors, everything_kept
 from samebits.exec.capture.tensors import to_numpy
-from samebits.exec.capture.trace import MODEL, Subject, Tensors, run_eagerly
+from samebits.exec.capture.trace import check_metrics, guarded
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import CaptureError
 from samebits.exec.graph import Graph
@@ -26,7 +27,8 @@ from samebits.exec.planner import plan_graph
 
 _TOLERANCE: Final[Mapping[str, float]] = {"highest": 1e-2, "high": 1e-1}  # by precision
 _HALF_TOLERANCE: Final = 1e-1
-_NOISE: Final = 1e-5
+_NOISE: Final = 1e-5  # of the largest change
+_MOMENT: Final = "/exp_avg"
 
 Array = NDArray[Any]
 
@@ -38,36 +40,75 @@ def default_tolerance(subject: Subject, precision: str) -> float:
 
 
 def check_against_eager(
-    subject: Subject, step: Callable[..., Any], batch: Tensors, graph: Graph, tolerance: float
+    subject: Subject, step: Callable[..., Any], batches: Sequence[Tensors], graph: Graph, tolerance: float
 ) -> None:
-    """Raise CaptureError naming the worst tensor if the graph and eager PyTorch differ by more than `tolerance`."""
-    expected = {name: to_numpy(tensor) for name, tensor in run_eagerly(subject, step, batch).items()}
+    """Run the steps both ways; raises CaptureError naming the worst tensor beyond `tolerance`."""
+    execute = NumpyDevice().compile(plan_graph(graph))
+    before = {STATE + name: to_numpy(tensor) for name, tensor in subject.state.items()}
+    state = dict(before)
+    with everything_kept(subject):
+        for batch in batches:
+            metrics = _call(step, batch)
+            outputs = execute({**state, **{name: to_numpy(tensor) for name, tensor in batch.items()}})
+            state |= {name: value for name, value in outputs.items() if name.startswith(STATE)}
+            _check_metrics_agree(metrics, outputs, tolerance)
+        after = {STATE + name: to_numpy(tensor) for name, tensor in subject.read_own_state().items()}
+    _check_state_agrees(before, after, state, tolerance)
+
+
+def check_evaluation(
+    subject: Subject, evaluate: Callable[..., Any], data: Tensors, graph: Graph, tolerance: float
+) -> None:
+    """Evaluate both ways on the initial state; raises CaptureError naming the metric beyond `tolerance`."""
     inputs = {STATE + name: to_numpy(tensor) for name, tensor in subject.state.items()}
-    inputs |= {name: to_numpy(tensor) for name, tensor in batch.items()}
-    actual = NumpyDevice().compile(plan_graph(graph))(inputs)
-    compared = [name for name in expected if not _is_adam_parameter(subject, name)]
-    wanted = {name: _change(expected[name], inputs.get(name)) for name in compared}
-    found = {name: _change(actual[name], inputs.get(name)) for name in compared}
-    largest = max((_size(wanted[name]) for name in compared if name.startswith(STATE)), default=0.0)
+    inputs |= {name: to_numpy(tensor) for name, tensor in data.items()}
+    with everything_kept(subject):
+        metrics = _call(evaluate, data)
+    _check_metrics_agree(metrics, NumpyDevice().compile(plan_graph(graph))(inputs), tolerance)
+
+
+def _call(function: Callable[..., Any], batch: Tensors) -> Tensors:
+    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in batch.items()}
+    return guarded(lambda: check_metrics(function(**arguments)))
+
+
+def _check_metrics_agree(metrics: Tensors, outputs: Mapping[str, Array], tolerance: float) -> None:
+    for name, tensor in metrics.items():
+        wanted, found = (_wide(x) for x in (to_numpy(tensor), outputs[METRICS + name]))
+        error = _error(wanted, found, _size(wanted), _NOISE * tolerance)
+        if error > tolerance:
+            raise CaptureError(f"metric {name} is {found:g} in the graph and {wanted:g} in eager PyTorch")
+
+
+def _check_state_agrees(
+    before: Mapping[str, Array], after: Mapping[str, Array], found: Mapping[str, Array], tolerance: float
+) -> None:
+    changes = {name: _wide(value) - _wide(before[name]) for name, value in after.items()}
+    noise = _NOISE * max(map(_size, changes.values()), default=0.0)
     errors = {}
-    for name in compared:
-        scale = _size(wanted[name]) if name.startswith(METRICS) else max(_size(wanted[name]), _NOISE * largest)
-        errors[name] = _error(wanted[name], found[name], scale, _rounding(expected[name]))
+    for name, wanted in changes.items():
+        actual, kept = _wide(found[name]) - _wide(before[name]), _above_noise(name, changes)
+        allowed = noise + _rounding(after[name])
+        errors[name] = _error(wanted[kept], actual[kept], max(_size(wanted), noise), allowed)
     worst = max(errors, key=lambda name: errors[name], default=None)
     if worst is not None and errors[worst] > tolerance:
         raise CaptureError(
-            f"after one step {worst} differs from eager PyTorch by {errors[worst]:.2g} of its change "
-            f"(tolerance {tolerance:g}); the capture is not faithful, or the step is numerically unstable"
+            f"{worst} differs from eager PyTorch by {errors[worst]:.2g} of its change (tolerance {tolerance:g}); "
+            "the capture is not faithful, or the step is numerically unstable"
         )
 
 
-def _is_adam_parameter(subject: Subject, name: str) -> bool:
-    return isinstance(subject.optimizer, torch.optim.Adam) and name.startswith(STATE + MODEL)
+def _above_noise(name: str, changes: Mapping[str, Array]) -> Any:
+    """Return which elements to compare: of a parameter with a moment, those whose moment is above rounding noise."""
+    moment = changes.get(STATE + OPTIMIZER + name.removeprefix(STATE + MODEL) + _MOMENT)
+    if not name.startswith(STATE + MODEL) or moment is None:
+        return ...
+    largest = max(_size(change) for other, change in changes.items() if other.endswith(_MOMENT))
+    return np.abs(moment) > max(1e-2 * _size(moment), 1e-4 * largest)
 
 
-def _change(after: Array, before: Array | None) -> Array:
-    wide = np.asarray(after, np.float64)
-    return wide if before is None else wide - np.asarray(before, np.float64)
+def _wide(x: Array) -> Array:
+    return np.asarray(x, np.float64)
 
 
 def _size(x: Array) -> float:
@@ -77,13 +118,13 @@ def _size(x: Array) -> float:
 
 def _rounding(x: Array) -> float:
     """Return four units in the last place of the largest element: a small change of a large weight is lost in them."""
-    return 4 * float(ml_dtypes.finfo(x.dtype).eps) * _size(np.asarray(x, np.float64)) if x.dtype.kind in "fV" else 0.0
+    return 4 * float(ml_dtypes.finfo(x.dtype).eps) * _size(_wide(x)) if x.dtype.kind in "fV" else 0.0
 
 
-def _error(wanted: Array, found: Array, scale: float, rounding: float) -> float:
-    """Return the largest difference in units of `scale`; NaN and infinities must stand in the same places."""
+def _error(wanted: Array, found: Array, scale: float, allowed: float) -> float:
+    """Return the largest difference beyond `allowed`, in units of `scale`; NaN and infinities must stand alike."""
     finite = np.isfinite(wanted)
     if not np.array_equal(finite, np.isfinite(found)):
         return float("inf")
-    difference = max(0.0, _size(np.where(finite, wanted, 0.0) - np.where(finite, found, 0.0)) - rounding)
+    difference = max(0.0, _size(np.where(finite, wanted, 0.0) - np.where(finite, found, 0.0)) - allowed)
     return difference / scale if scale else (0.0 if difference == 0 else float("inf"))

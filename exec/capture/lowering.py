@@ -7,7 +7,7 @@ are ours and versioned with the package: torch's own decompositions change betwe
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from samebits.exec.builder import GraphBuilder, ValueRef
 from samebits.exec.capture.tensors import to_numpy
 from samebits.exec.capture.trace import GRADIENT, VALUE_FREE, Trace
 from samebits.exec.capture.watch import functional_name_of
-from samebits.exec.errors import CaptureError
+from samebits.exec.errors import CaptureError, ExecError
 from samebits.exec.graph import Graph
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
@@ -173,16 +173,36 @@ def _lower_call(
     where = next(iter(called_at)) if len(called_at) == 1 else None
     if name not in RULES:
         raise CaptureError(f"{name} has no lowering rule", where)
-    if UNINITIALISED in args and name not in VALUE_FREE | _MOVES:
+    if any(value is UNINITIALISED for value in _flat(args)) and name not in VALUE_FREE | _MOVES:
         raise CaptureError(f"{name} reads memory that nothing has written", where)
     try:
-        return RULES[name](lowering, *args, **kwargs)
+        result = RULES[name](lowering, *args, **kwargs)
+        _check_types(name, result, node.meta["val"])
+        return result
     except CaptureError as error:
         raise CaptureError(error.reason, error.where or where) from error
-    except KernelError as error:
+    except (KernelError, ExecError) as error:
         raise CaptureError(f"{node.target}: {error}", where) from error
-    except TypeError as error:
-        raise CaptureError(f"{node.target} has arguments that its rule doesn't know: {error}", where) from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise CaptureError(f"{node.target} has arguments that its rule doesn't know ({error})", where) from error
+
+
+def _check_types(name: str, result: Any, expected: Any) -> None:
+    """Raise CaptureError if a rule gives other types than torch says; a rule must not change a dtype or a shape."""
+    if isinstance(result, ValueRef) and isinstance(expected, torch.Tensor):
+        if result.type != type_of(expected):
+            raise CaptureError(f"{name} gives {result.type} here, torch {type_of(expected)}")
+    elif isinstance(result, list | tuple) and isinstance(expected, list | tuple):
+        for one, other in zip(result, expected, strict=False):
+            _check_types(name, one, other)
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _constant(builder: GraphBuilder, tensor: torch.Tensor) -> ValueRef:

@@ -30,7 +30,7 @@ def initial_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) ->
     for index, group in enumerate(optimizer.param_groups):
         for parameter in group["params"]:
             name, own = names[id(parameter)], optimizer.state.get(parameter, {})
-            for key in _state_keys(optimizer, group):
+            for key in state_keys(optimizer, group):
                 found = own.get(key)
                 state[f"{name}/{key}"] = torch.zeros_like(parameter) if found is None else found
         if isinstance(optimizer, torch.optim.Adam):
@@ -54,7 +54,7 @@ def bind_state(optimizer: torch.optim.Optimizer, state: Tensors, parameters: Ten
         groups.append({**group, **plain, "params": [parameters[names[id(p)]] for p in group["params"]]})
     for group in groups:
         for parameter in group["params"]:
-            keys = _state_keys(optimizer, group)
+            keys = state_keys(optimizer, group)
             optimizer.state[parameter] = {key: state[f"{new_names[id(parameter)]}/{key}"] for key in keys}
     optimizer.param_groups = groups
     if isinstance(optimizer, torch.optim.Adam):
@@ -67,7 +67,7 @@ def read_state(optimizer: torch.optim.Optimizer, state: Tensors, parameters: Ten
     names = {id(parameter): name for name, parameter in parameters.items()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            for key in _state_keys(optimizer, group):
+            for key in state_keys(optimizer, group):
                 result[f"{names[id(parameter)]}/{key}"] = optimizer.state[parameter][key]
     return result
 
@@ -76,6 +76,9 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str])
     kind = type(optimizer)
     if kind not in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
         raise CaptureError(f"optimizer {kind.__module__}.{kind.__qualname__} has no rule (SGD, Adam and AdamW have)")
+    own_step = optimizer.__dict__.get("step")
+    if own_step is not None and not getattr(own_step, "_wrapped_by_lr_sched", False):
+        raise CaptureError("optimizer.step was replaced by another function, which the graph would not call")
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise CaptureError("the optimizer has step hooks")
     for group in optimizer.param_groups:
@@ -86,17 +89,23 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str])
                 raise CaptureError(f"the optimizer updates a tensor {tuple(parameter.shape)} that is not in the model")
 
 
-def _state_keys(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> list[str]:
+def state_keys(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> list[str]:
+    """Return the tensors that an optimizer keeps for each parameter of a group, by torch's names."""
     if isinstance(optimizer, torch.optim.SGD):
         return ["momentum_buffer"] if group["momentum"] else []
     return [_MOMENTS["m"], _MOMENTS["v"], *([_MOMENTS["max"]] if group["amsgrad"] else [])]
 
 
 def _adam_step(optimizer: torch.optim.Optimizer, state: Tensors) -> Callable[..., None]:
+    stepped: list[set[int]] = []
+
     @torch.no_grad()
     def step(closure: Any = None) -> None:
         if closure is not None:
             raise CaptureError("optimizer.step(closure) is not supported; call loss.backward() before it")
+        stepped.append({id(p) for group in optimizer.param_groups for p in group["params"] if p.grad is not None})
+        if stepped[-1] != stepped[0]:
+            raise CaptureError("the step calls optimizer.step() twice, with gradients of different parameters")
         for index, group in enumerate(optimizer.param_groups):
             powers = [f"group{index}/beta1_power", f"group{index}/beta2_power"]
             for key, beta in zip(powers, group["betas"], strict=True):

@@ -91,11 +91,17 @@ for _aten, _name in {
     **{name: name for name in ("neg", "abs", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "erf")},
     **{name: name for name in ("sin", "cos", "tan", "tanh", "erfc", "sinh", "cosh", "asin", "acos")},
     **{name: name for name in ("atan", "floor", "ceil", "round")},
-    "sgn": "sign",
-    "sign": "sign",
     "sigmoid": "logistic",
 }.items():
     _unary(_aten, _name)
+
+
+@rule("sign", "sgn")
+def _sign(low: Lowering, x: ValueRef) -> ValueRef:
+    if x.type.dtype not in ("f16", "bf16", "f32", "f64"):
+        return compute(low, "sign", x)
+    zero = low.full(0, x.type.dtype, x.type.shape)  # torch's sign of NaN
+    return low.op("select_n", low.op("ne", x, x), compute(low, "sign", x), zero)
 
 
 @rule("reciprocal")
@@ -115,7 +121,9 @@ def _pow(low: Lowering, x: Operand, exponent: Operand) -> ValueRef:
         return _reciprocal(low, x)
     if exponent in (1, 2, 3, 4):
         square = compute(low, "mul", x, x) if exponent > 1 else x
-        return {1: x, 2: square}.get(int(exponent)) or compute(low, "mul", square, x if exponent == 3 else square)
+        return {1: low.cast(x, low.result.dtype), 2: square}.get(int(exponent)) or compute(
+            low, "mul", square, x if exponent == 3 else square
+        )
     return compute(low, "pow", x, exponent)
 
 

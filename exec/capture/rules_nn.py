@@ -65,12 +65,12 @@ def _min(low: Lowering, x: ValueRef, other: Any = None, keep: bool = False) -> A
 
 @rule("any")
 def _any(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> ValueRef:
-    return low.reduce("reduce_or", low.cast(x, "bool"), _axes(x, axes), keep)
+    return low.cast(low.reduce("reduce_or", low.cast(x, "bool"), _axes(x, axes), keep), low.result.dtype)
 
 
 @rule("all")
 def _all(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> ValueRef:
-    return low.reduce("reduce_and", low.cast(x, "bool"), _axes(x, axes), keep)
+    return low.cast(low.reduce("reduce_and", low.cast(x, "bool"), _axes(x, axes), keep), low.result.dtype)
 
 
 def _arg(low: Lowering, name: str, x: ValueRef, axis: int | None, keep: bool) -> ValueRef:
@@ -131,12 +131,18 @@ def _bmm(low: Lowering, a: ValueRef, b: ValueRef) -> ValueRef:
     return low.op("dot_general", a, b, dimension_numbers=dimensions, precision=low.precision, grid="columns")
 
 
+def _not_f64(low: Lowering) -> None:
+    if low.result.dtype == "f64":
+        raise CaptureError("a softmax in float64 has no rule")
+
+
 def _minus_max(low: Lowering, x: ValueRef, axis: int) -> ValueRef:
     return low.op("sub", x, low.along(low.reduce("reduce_max", x, [axis], keep=True), axis))
 
 
 @rule("_softmax")
 def _softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> ValueRef:
+    _not_f64(low)
     exponentials = low.op("exp", _minus_max(low, low.cast(x, "f32"), axis))
     total = low.along(low.reduce("reduce_sum", exponentials, [axis], keep=True), axis)
     return low.cast(low.op("div", exponentials, total), low.result.dtype)
@@ -144,6 +150,7 @@ def _softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> ValueRef:
 
 @rule("_softmax_backward_data")
 def _softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: int, dtype: Any) -> ValueRef:
+    _not_f64(low)
     gradient, y = low.cast(gradient, "f32"), low.cast(y, "f32")
     product = low.op("mul", gradient, y)
     total = low.along(low.reduce("reduce_sum", product, [axis], keep=True), axis)
@@ -152,6 +159,7 @@ def _softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: int,
 
 @rule("_log_softmax")
 def _log_softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> ValueRef:
+    _not_f64(low)
     shifted = _minus_max(low, low.cast(x, "f32"), axis)
     total = low.reduce("reduce_sum", low.op("exp", shifted), [axis], keep=True)
     return low.cast(low.op("sub", shifted, low.along(low.op("log", total), axis)), low.result.dtype)
@@ -159,6 +167,7 @@ def _log_softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> Value
 
 @rule("_log_softmax_backward_data")
 def _log_softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: int, dtype: Any) -> ValueRef:
+    _not_f64(low)
     gradient, y = low.cast(gradient, "f32"), low.cast(y, "f32")
     total = low.along(low.reduce("reduce_sum", gradient, [axis], keep=True), axis)
     return low.cast(low.op("sub", gradient, low.op("mul", low.op("exp", y), total)), low.result.dtype)

@@ -12,6 +12,8 @@ from samebits.exec.errors import CaptureError
 
 @rule("view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "flatten")
 def _view(low: Lowering, x: ValueRef, *arguments: Any) -> ValueRef:
+    if low.result.dtype != x.type.dtype:  # view(dtype) reads the bits anew
+        return low.op("bitcast_convert_type", x, new_dtype=low.result.dtype)
     return low.reshape(x, low.result.shape)
 
 
@@ -89,7 +91,9 @@ def _cat(low: Lowering, parts: Sequence[ValueRef], axis: int = 0) -> ValueRef:
 def _stack(low: Lowering, parts: Sequence[ValueRef], axis: int = 0) -> ValueRef:
     axis %= low.result.rank
     slot = [1 if i == axis else n for i, n in enumerate(low.result.shape)]
-    return low.op("concatenate", *(low.reshape(part, slot) for part in parts), dimension=axis)
+    return low.op(
+        "concatenate", *(low.reshape(low.cast(part, low.result.dtype), slot) for part in parts), dimension=axis
+    )
 
 
 @rule("flip")

@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from samebits.exec.capture.eager import check_against_eager, default_tolerance
+from samebits.exec.capture.eager import check_against_eager, check_evaluation, default_tolerance
 from samebits.exec.capture.lowering import lower
+from samebits.exec.capture.python_state import first_change, snapshot
 from samebits.exec.capture.rules import SUPPORTED
-from samebits.exec.capture.trace import Subject, Tensors, trace_evaluation, trace_step
+from samebits.exec.capture.subject import Subject, Tensors, everything_kept
+from samebits.exec.capture.trace import trace_evaluation, trace_step
 from samebits.exec.errors import CaptureError
 from samebits.exec.graph import Graph
 
 
 def capture_step(
-    subject: Subject, step: Callable[..., Any], batch: Tensors, precision: str, tolerance: float | None = None
+    subject: Subject, step: Callable[..., Any], batches: Sequence[Tensors], precision: str, tolerance: float | None
 ) -> Graph:
-    """Return the graph of a training step, checked once against eager PyTorch within `tolerance` (eager.py).
+    """Return the graph of a training step.
 
-    It is traced twice, the second time from whatever Python state the first left behind: a counter, a schedule or
-    Python's random numbers would be frozen in the graph, and show up as a difference. Raises CaptureError.
+    It is traced twice, the second time from whatever Python state the first left behind, and checked against eager
+    PyTorch on `batches`. What would be frozen in the graph shows: a counter, a schedule, Python's random numbers.
+    Raises CaptureError.
     """
-    with _modes_kept(subject.model):
-        first = lower(trace_step(subject, step, batch, SUPPORTED), precision)
-        second = lower(trace_step(subject, step, batch, SUPPORTED), precision)
+    seen = snapshot(step, subject.model)
+    with everything_kept(subject):
+        graph = _same_twice("step", lambda: lower(trace_step(subject, step, batches[0], SUPPORTED), precision))
+    limit = default_tolerance(subject, precision) if tolerance is None else tolerance
+    check_against_eager(subject, step, batches, graph, limit)
+    _check_python_state("step", seen, snapshot(step, subject.model))
+    return graph
+
+
+def capture_evaluation(
+    subject: Subject, evaluate: Callable[..., Any], data: Tensors, precision: str, tolerance: float | None
+) -> Graph:
+    """Return the graph of an evaluation, traced twice and checked as a step is; raises CaptureError."""
+    seen = snapshot(evaluate, subject.model)
+    with everything_kept(subject):
+        graph = _same_twice(
+            "evaluation", lambda: lower(trace_evaluation(subject, evaluate, data, SUPPORTED), precision)
+        )
+    limit = default_tolerance(subject, precision) if tolerance is None else tolerance
+    check_evaluation(subject, evaluate, data, graph, limit)
+    _check_python_state("evaluation", seen, snapshot(evaluate, subject.model))
+    return graph
+
+
+def _same_twice(what: str, capture: Callable[[], Graph]) -> Graph:
+    first, second = capture(), capture()
     if first != second:
         raise CaptureError(
-            "traced a second time, the step gives another graph"
-            f"{_difference(first, second)}: it depends on Python state that changes from step to step "
-            "(a counter, a schedule, a random number), which the graph would hold fixed"
-        )
-    with _modes_kept(subject.model):
-        check_against_eager(
-            subject, step, batch, first, default_tolerance(subject, precision) if tolerance is None else tolerance
+            f"traced a second time, the {what} gives another graph{_difference(first, second)}: it depends on Python "
+            "state that changes from step to step (a counter, a schedule, a random number), which the graph would fix"
         )
     return first
 
 
-def capture_evaluation(subject: Subject, evaluate: Callable[..., Any], data: Tensors, precision: str) -> Graph:
-    """Return the graph of an evaluation; raises CaptureError."""
-    with _modes_kept(subject.model):
-        return lower(trace_evaluation(subject, evaluate, data, SUPPORTED), precision)
+def _check_python_state(what: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    changed = first_change(before, after)
+    if changed is not None:
+        raise CaptureError(
+            f"the {what} changes Python state ({changed}), which the graph would hold fixed; "
+            "keep what changes in a buffer of the model, or outside the step"
+        )
 
 
 def _difference(first: Graph, second: Graph) -> str:
@@ -51,18 +72,8 @@ def _difference(first: Graph, second: Graph) -> str:
     for position, (one, other) in enumerate(zip(first.nodes, second.nodes, strict=False)):
         if one != other:
             return (
-                f" (node {position} is {one.op}, then {other.op})"
-                if one.op != other.op
-                else f" (node {position}: {one.op})"
+                f" (node {position}: {one.op})"
+                if one.op == other.op
+                else f" (node {position}: {one.op}, then {other.op})"
             )
     return ""
-
-
-@contextlib.contextmanager
-def _modes_kept(model: torch.nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

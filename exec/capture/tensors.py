@@ -14,7 +14,7 @@ _BF16 = np.dtype(ml_dtypes.bfloat16)
 
 def to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a tensor's values as a contiguous array."""
-    plain = tensor.detach().cpu().contiguous()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if plain.dtype == torch.bfloat16:
         return plain.view(torch.int16).numpy().view(_BF16)
     return plain.numpy()

@@ -11,21 +11,24 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.func import functionalize
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import stateless
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from samebits.exec.capture.optimizers import bind_state, initial_state, read_state
-from samebits.exec.capture.source import line_of
+from samebits.exec.capture.optimizers import bind_state, read_state
+from samebits.exec.capture.source import current_line, line_of
+from samebits.exec.capture.subject import MODEL, OPTIMIZER, Subject, Tensors
 from samebits.exec.capture.watch import CaptureWatch, functional_name_of
 from samebits.exec.errors import CaptureError
 from samebits.exec.job import METRICS, STATE
 
-Tensors = dict[str, torch.Tensor]
+T = TypeVar("T")
 # Ops whose result has the type of their first argument but not its value.
 VALUE_FREE = frozenset(
     f"aten.{name}" for name in ("zero", "zeros_like", "ones_like", "full_like", "fill", "empty_like")
@@ -33,7 +36,7 @@ VALUE_FREE = frozenset(
 # Options that choose an implementation, not a result.
 _IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")
 
-MODEL, OPTIMIZER, GRADIENT = "model/", "optimizer/", "gradient/"
+GRADIENT = "gradient/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,47 +49,19 @@ class Trace:
     lines: Mapping[str, Collection[str]]  # ATen op -> the user's lines that called it
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What a step works on: the model, perhaps an optimizer, and their state by logical name."""
-
-    model: torch.nn.Module
-    optimizer: torch.optim.Optimizer | None
-    state: Tensors  # "model/0.weight", "optimizer/0.weight/momentum_buffer", ...
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> Subject:
-        """Collect the state; raises CaptureError for an optimizer that isn't supported."""
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        state = {MODEL + name: tensor.detach().clone() for name, tensor in own.items()}
-        if optimizer is not None:
-            names = {id(parameter): name for name, parameter in model.named_parameters()}
-            state |= {OPTIMIZER + name: tensor for name, tensor in initial_state(optimizer, names).items()}
-        return cls(model, optimizer, state)
-
-
 def trace_step(subject: Subject, step: Callable[..., Any], batch: Tensors, supported: Collection[str]) -> Trace:
     """Trace one training step; outputs are the new state and the metrics."""
-    trace, leftover = _trace(subject, step, batch, supported, with_gradients=True)
-    if not _depends_on(trace, GRADIENT):
-        return trace
+    trial, _ = _trace(subject, step, batch, supported, with_gradients=True)
+    adds_to_old = _depends_on(trial, GRADIENT)
     trace, leftover = _trace(subject, step, batch, supported, with_gradients=False)
-    if leftover:
-        raise CaptureError(
-            f"the step adds to gradients that the step before it left ({leftover[0]}, ...); "
-            "call optimizer.zero_grad() before loss.backward()"
-        )
+    if adds_to_old:
+        old = [name for name, p in subject.model.named_parameters() if p.grad is not None and bool((p.grad != 0).any())]
+        if leftover or old:
+            raise CaptureError(
+                f"the step adds to gradients that were there before it ({(leftover or old)[0]}, ...); "
+                "call optimizer.zero_grad() before loss.backward()"
+            )
     return trace
-
-
-def run_eagerly(subject: Subject, step: Callable[..., Any], batch: Tensors) -> Tensors:
-    """Run a step once in eager PyTorch, on copies: the new state and the metrics, under the names of the trace."""
-    tensors = {STATE + name: tensor for name, tensor in subject.state.items()}
-    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in batch.items()}
-    with _swapped(subject, tensors) as after:
-        metrics = _check_metrics(step(**arguments))
-        result = {STATE + name: tensor.detach() for name, tensor in after().items()}
-    return result | {METRICS + name: tensor.detach() for name, tensor in metrics.items()}
 
 
 def trace_evaluation(
@@ -115,8 +90,10 @@ def _trace(
     def run(*flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = dict(zip(given, flat, strict=True))
         arguments = {name.partition("/")[2]: tensors[name] for name in batch}
-        with _swapped(subject, tensors) as after, CaptureWatch(supported, list(arguments.values()), lines):
-            metrics = _check_metrics(step(**arguments))
+        watch = CaptureWatch(supported, list(arguments.values()), lines)
+        with _only_optimizer(subject.optimizer), _swapped(subject, tensors) as after, watch:
+            metrics = check_metrics(step(**arguments))
+            watch.check()
             result = {STATE + name: tensor for name, tensor in after().items()}
             parameters = dict(subject.model.named_parameters())
             leftover[:] = [name for name in trained if parameters[name].grad is not None]
@@ -125,7 +102,7 @@ def _trace(
         return tuple(tensor.detach() for tensor in result.values())
 
     flat = tuple(given.values())
-    module = _functional(_guarded(lambda: make_fx(run, tracing_mode="fake")(*flat)), flat)
+    module = _functional(guarded(lambda: make_fx(run, tracing_mode="fake")(*flat)), flat)
     return Trace(module, tuple(given), tuple(outputs), lines), leftover
 
 
@@ -138,7 +115,8 @@ def _functional(module: GraphModule, flat: tuple[torch.Tensor, ...]) -> GraphMod
     return functional
 
 
-def _guarded(trace: Callable[[], GraphModule]) -> GraphModule:
+def guarded(trace: Callable[[], T]) -> T:
+    """Call a function that runs the user's step; whatever it raises becomes a CaptureError with the user's line."""
     noisy = logging.getLogger("torch._subclasses.fake_tensor")  # prints the traceback of an error that we report
     level = noisy.level
     noisy.setLevel(logging.CRITICAL)
@@ -149,6 +127,8 @@ def _guarded(trace: Callable[[], GraphModule]) -> GraphModule:
     except Exception as error:
         where = line_of(error.__traceback__)
         text = " ".join(str(error).split()) or type(error).__name__
+        if "Mixing fake modes" in text:
+            text = "the step keeps a tensor from one call to the next; make it a buffer of the model"
         raise CaptureError(f"{type(error).__name__}: {text[:300]}", where) from error
     finally:
         noisy.setLevel(level)
@@ -176,15 +156,55 @@ def _swapped(subject: Subject, tensors: Mapping[str, torch.Tensor]) -> Iterator[
 
         def after() -> Tensors:
             check_options()
-            _check_same_parameters(model, parameters)
+            _check_same_parameters(model, parameters, {name: p.requires_grad for name, p in originals.items()})
             own = {MODEL + name: parameter for name, parameter in parameters.items()}
             own |= {MODEL + name: buffer for name, buffer in model.named_buffers()}
             if optimizer is not None:
                 new = read_state(optimizer, optimizer_state, parameters)
                 own |= {OPTIMIZER + name: tensor for name, tensor in new.items()}
+            missing = sorted(set(subject.state) - set(own)) or sorted(set(own) - set(subject.state))
+            if missing:
+                raise CaptureError(
+                    f"the step adds or removes {missing[0]}; the state must have the same tensors always"
+                )
             return {name: own[name] for name in subject.state}
 
         yield after
+
+
+@contextlib.contextmanager
+def _only_optimizer(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
+    """Refuse steps of any other optimizer, and of learning-rate schedules, while a step is traced."""
+
+    def refuse_other(stepped: torch.optim.Optimizer, *arguments: Any) -> None:
+        if stepped is not optimizer:
+            raise CaptureError(
+                f"the step uses another optimizer ({type(stepped).__name__}) than the one given; give one optimizer "
+                "with several parameter groups"
+            )
+
+    def refuse_schedule(self: Any, *arguments: Any, **options: Any) -> None:
+        raise CaptureError(
+            f"the step advances a learning-rate schedule ({type(self).__name__}), which is not supported yet",
+            current_line(),
+        )
+
+    handle = register_optimizer_step_pre_hook(refuse_other)
+    schedules = [LRScheduler, *_subclasses(LRScheduler)]
+    own = {cls: cls.__dict__["step"] for cls in schedules if "step" in cls.__dict__}
+    for cls in own:
+        cls.step = refuse_schedule
+    try:
+        yield
+    finally:
+        handle.remove()
+        for cls, method in own.items():
+            cls.step = method
+
+
+def _subclasses(cls: Any) -> list[Any]:
+    derived: list[Any] = cls.__subclasses__()
+    return [found for one in derived for found in (one, *_subclasses(one))]
 
 
 @contextlib.contextmanager
@@ -216,16 +236,18 @@ def _kept(optimizer: torch.optim.Optimizer | None) -> Iterator[Callable[[], None
             optimizer.__dict__["step"] = own_step
 
 
-def _check_same_parameters(model: torch.nn.Module, parameters: Tensors) -> None:
+def _check_same_parameters(model: torch.nn.Module, parameters: Tensors, flags: Mapping[str, bool]) -> None:
     now = dict(model.named_parameters())
     for name, parameter in parameters.items():
         if now.get(name) is not parameter:
             raise CaptureError(
                 f"the step puts another tensor in the place of the parameter {name}; write into it instead"
             )
+        if parameter.requires_grad != flags[name]:
+            raise CaptureError(f"the step changes requires_grad of the parameter {name}, which the next step would see")
 
 
-def _check_metrics(metrics: Any) -> Tensors:
+def check_metrics(metrics: Any) -> Tensors:
     if not isinstance(metrics, dict) or not metrics:
         raise CaptureError('the step must return its metrics as a dictionary of scalar tensors, as in {"loss": loss}')
     for name, value in metrics.items():

@@ -30,10 +30,23 @@ class CaptureWatch(TorchDispatchMode):
         self._supported = supported
         self._inputs = {_storage(tensor) for tensor in inputs}
         self._lines = lines
+        self._refused: CaptureError | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check one ATen call, then let it go on."""
-        kwargs = kwargs or {}
+        try:
+            self._check_call(func, args, kwargs or {})
+        except CaptureError as error:
+            self._refused = self._refused or error
+            raise
+        return func(*args, **(kwargs or {}))
+
+    def check(self) -> None:
+        """Raise the first refusal again, which the user's code may have caught."""
+        if self._refused is not None:
+            raise self._refused
+
+    def _check_call(self, func: Any, args: Any, kwargs: Any) -> None:
         name = func._schema.name
         if name in _VALUE_OF_TENSOR:
             raise CaptureError(
@@ -43,7 +56,6 @@ class CaptureWatch(TorchDispatchMode):
             )
         if not name.startswith(_PASSED):
             self._check(func, args, kwargs)
-        return func(*args, **kwargs)
 
     def _check(self, func: Any, args: Any, kwargs: Any) -> None:
         name = functional_name(func)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -21,7 +21,7 @@ from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.errors import FileFormatError
 from samebits.cas.files import get_file, put_file
 from samebits.cas.node import Node
-from samebits.cas.safetensors import DTYPES, _Section, read_header
+from samebits.cas.safetensors import DTYPES, Header, _Section, read_header
 from samebits.cas.store import Store
 from samebits.cas.tensor import get_tensor
 from samebits.cas.tree import get_tree
@@ -151,6 +151,7 @@ HOSTILE = {
     "NaN": make_file('{"a":{"dtype":"U8","shape":[NaN],"data_offsets":[0,2]}}', b"ab"),
     "offsets of three": make_file('{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,1,2]}}', b"ab"),
     "offsets reversed": make_file('{"a":{"dtype":"F3_X","shape":[2],"data_offsets":[2,0]}}', b"ab"),
+    "offsets back to the start": make_file('{"a":' + HERE + ',"b":{"dtype":"F3_X","shape":[2],"data_offsets":[2,0]}}'),
     "size not that of the shape": make_file('{"a":{"dtype":"U16","shape":[2],"data_offsets":[0,2]}}', b"ab"),
     "half a byte": make_file('{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}', b"a"),
     "a gap at the start": make_file('{"a":' + NEXT + "}", b"abcd"),
@@ -232,6 +233,38 @@ def test_file_that_shrinks_while_it_is_read_is_refused() -> None:
             read_header(io.BytesIO(whole[:left]), len(whole), PATH)
     with pytest.raises(FileFormatError, match="became shorter"):
         list(iter(_Section(io.BytesIO(b"a"), 2, PATH).read, b""))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a gap at the start", "gap or overlap"),
+        ("an overlap", "gap or overlap"),
+        ("the same bytes twice", "gap or overlap"),
+        ("offsets back to the start", "ends before it starts"),
+    ],
+)
+def test_read_header_refuses_gaps_and_overlaps(what: str, said: str) -> None:
+    with pytest.raises(FileFormatError, match=said):
+        read_bytes(HOSTILE[what])
+
+
+def test_file_that_grows_while_it_is_read_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(make_file('{"a":' + HERE + "}", b"ab"))
+
+    def read_and_append(stream: BinaryIO, size_bytes: int, path: Path) -> Header:
+        header = read_header(stream, size_bytes, path)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return header
+
+    monkeypatch.setattr("samebits.cas.safetensors.read_header", read_and_append)
+    with pytest.raises(FileFormatError, match="became longer"):
+        put_file(store, path)
+    assert list(store.objects()) == []
 
 
 def test_get_file_refuses_a_malformed_weights_file(store: Store, tmp_path: Path) -> None:

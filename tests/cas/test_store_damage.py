@@ -102,6 +102,18 @@ def test_reads_catch_rows_in_another_order(tmp_path: Path) -> None:
             assert (caught.value.expected, caught.value.actual) == (digest, hash_blob(second + first))
 
 
+def test_read_rows_never_gives_out_a_damaged_row(tmp_path: Path) -> None:
+    rows = [bytes([number]) * MIB for number in range(3)]
+    with Store(tmp_path) as store:
+        digest = store.put_blob(b"".join(rows))
+    edit_value(tmp_path, b"rows", row_key(rows[1]), flip(5))
+    with Store(tmp_path) as store:
+        given = store.read_rows(digest)
+        assert next(given) == rows[0]
+        with pytest.raises(DamagedObjectError, match="row 1 does not have its hash"):
+            next(given)
+
+
 def test_a_node_whose_record_says_blob_is_caught(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         digest = store.put_node(Node("note", {}))

@@ -40,7 +40,7 @@ from samebits.cas import Node, Store
 with Store(sys.argv[1]) as store:
     print("ready", flush=True)
     for number in itertools.count():
-        blob = store.put_blob(os.urandom((20_000, 5 << 20, 70 << 20)[number % 3]))
+        blob = store.put_blob(os.urandom((20_000, 9 << 20, 12 << 20, 70 << 20)[number % 4]))
         with store.batch():
             parts = [store.put_blob(os.urandom(100 * size)) for size in range(50)]
             store.put_node(Node("list", {"parts": parts, "blob": blob}))

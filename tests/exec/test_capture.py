@@ -307,6 +307,52 @@ def replaces_parameter(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return {"loss": model(x).mean()}
 
 
+def second_optimizer(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    other = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    other.step()
+    return {"loss": loss}
+
+
+def swallows_refusal(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    try:
+        loss = x.mean() if x.mean() > 0 else y.sum()
+    except Exception:
+        loss = x.mean() * 2
+    return {"loss": loss}
+
+
+def unfreezes(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = model(x).mean()
+    model[0].bias.requires_grad_(False)
+    return {"loss": loss}
+
+
+KEPT: list[Any] = [0.0]
+
+
+def keeps_a_tensor(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    loss = x.mean() + KEPT[0]
+    KEPT[0] = loss.detach()
+    return {"loss": loss}
+
+
+CALLS = [0]
+
+
+def changes_after_a_while(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    CALLS[0] += 1
+    return {"loss": x.mean() * (1.0 if CALLS[0] < 100 else 0.5)}
+
+
+def advances_schedule(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 30)
+    result = train(model, optimizer, x, y)
+    schedule.step()
+    return result
+
+
 def gives_nothing(model: Any, optimizer: Any, x: Any, y: Any) -> None:
     train(model, optimizer, x, y)
 
@@ -322,6 +368,12 @@ def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         (changes_rate, "changes the optimizer's lr"),
         (counts_in_python, "traced a second time, the step gives another graph"),
         (replaces_parameter, "in the place of the parameter 0.bias"),
+        (second_optimizer, "another optimizer \\(SGD\\)"),
+        (swallows_refusal, "Python value of a tensor"),
+        (unfreezes, "changes requires_grad of the parameter 0.bias"),
+        (keeps_a_tensor, "keeps a tensor from one call to the next"),
+        (changes_after_a_while, "changes Python state \\(step.step.CALLS\\[0\\] from"),
+        (advances_schedule, "schedule"),
         (gives_nothing, "dictionary of scalar tensors"),
         (gives_a_vector, "'loss' is not a scalar"),
         (uninitialised, "memory that nothing has written"),
@@ -330,6 +382,73 @@ def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 def test_capture_refuses_what_would_not_be_faithful(step: Callable[..., Any], message: str) -> None:
     with pytest.raises(CaptureError, match=message):
         capture(step)
+
+
+def test_capture_sees_what_bypasses_the_swapped_parameters() -> None:
+    model = perceptron()
+    closed_over_list = list(model.parameters())
+
+    def clips(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        for parameter in closed_over_list:
+            if parameter.grad is not None:
+                parameter.grad.mul_(0.1)
+        optimizer.step()
+        return {"loss": loss}
+
+    with pytest.raises(CaptureError, match="eager PyTorch"):
+        capture(clips, sgd, model)
+
+
+def test_capture_refuses_hooks_shared_memory_and_old_gradients() -> None:
+    model = perceptron()
+    handle = model[0].weight.register_hook(lambda gradient: gradient * 0.1)
+    with pytest.raises(CaptureError, match=r"0.weight has a gradient hook"):
+        capture(train, sgd, model)
+    handle.remove()
+    model.register_buffer("alias", model[0].weight.detach())
+    with pytest.raises(CaptureError, match="share memory"):
+        capture(train, sgd, model)
+    model = perceptron()
+    model(torch.ones(1, 64)).sum().backward()
+    with pytest.raises(CaptureError, match="gradients that were there before"):
+        capture(zero_last, sgd, model)
+    capture(train, sgd, model)
+
+
+def test_capture_refuses_an_optimizer_whose_step_was_replaced() -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.step = lambda closure=None: None
+    with pytest.raises(CaptureError, match="step was replaced"):
+        capture(train, lambda _: optimizer, model)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (lambda x: {"m": x.mean() * np.random.default_rng().random()}, "traced a second time, the evaluation"),
+        (lambda x: {"m": (x * 30 - 100).to(torch.uint8).float().mean()}, "metric m is .* in the graph"),
+        (lambda x: {"m": x.mean() if x.sum() > 0 else x.sum()}, "Python value of a tensor"),
+    ],
+)
+def test_evaluation_is_checked_as_a_step_is(evaluate: Any, message: str) -> None:
+    model = perceptron()
+    optimizer = sgd(model.parameters())
+    images, labels = digits()
+    with pytest.raises(CaptureError, match=message):
+        training_job(
+            lambda x, y: train(model, optimizer, x, y),
+            model=model,
+            optimizer=optimizer,
+            data={"x": images / 16, "y": labels},
+            batch_size=64,
+            steps=2,
+            evaluate=evaluate,
+            evaluation_data={"x": images / 16},
+        )
 
 
 @pytest.mark.parametrize("op", ["aten.tanh_backward", "aten.nll_loss_backward", "aten.mm", "aten.sum"])

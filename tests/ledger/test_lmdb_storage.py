@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +13,13 @@ import pytest
 
 from samebits.ledger.errors import MissingEntryError, StorageError
 from samebits.ledger.lmdb_storage import LmdbLogStorage
+
+NOBODY = 65_534
+
+
+def run_python(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def contents(storage: LmdbLogStorage) -> tuple[list[bytes], bytes | None]:
@@ -136,3 +146,149 @@ def test_storage_is_refused_in_a_forked_child_until_opened_again(tmp_path: Path)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert contents(storage) == ([b"from the child"], b"note")
     storage.close()
+
+
+def test_storage_cut_short_is_refused(tmp_path: Path) -> None:
+    """Touching a page behind the end of the file killed the process (SIGBUS)."""
+    storage = LmdbLogStorage(tmp_path / "log")
+    with storage.writing() as writer:
+        writer.append([b"%d" % i * 100 for i in range(40)], b"note")
+    storage.close()
+    size = (tmp_path / "log" / "data.mdb").stat().st_size
+    lengths = [4095, 4096, 8191, 8192, 9655, size - 4096, size - 1]
+    for length in lengths:
+        shutil.copytree(tmp_path / "log", tmp_path / str(length))
+        os.truncate(tmp_path / str(length) / "data.mdb", length)
+    program = """
+import sys
+from pathlib import Path
+from samebits.ledger.errors import StorageError
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+for path in map(Path, sys.argv[1:]):
+    for read_only in (True, False):
+        try:
+            with LmdbLogStorage(path, read_only=read_only).reading() as view:
+                view.entries(0, view.size())
+        except StorageError as error:
+            print(error)
+"""
+    done = run_python(program, *(tmp_path / str(length) for length in lengths))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * len(lengths)
+    for length, line in zip(lengths, lines[::2], strict=True):
+        said = "damaged" if length < 8192 else f"damaged: data.mdb lacks its last {size - length} bytes"
+        assert line.startswith(f"log {tmp_path / str(length)}: ")
+        assert said in line
+        assert (tmp_path / str(length) / "data.mdb").stat().st_size == length
+    assert lines[::2] == lines[1::2]
+
+
+@pytest.mark.parametrize("has_lock", [True, False])
+def test_storage_that_may_only_be_read_opens_read_only(tmp_path: Path, has_lock: bool) -> None:
+    """LMDB wants to write the lock file even of a reader."""
+    log = tmp_path / "log"
+    storage = LmdbLogStorage(log)
+    with storage.writing() as writer:
+        writer.append([b"a"], b"note")
+    storage.close()
+    if not has_lock:
+        (log / "lock.mdb").unlink()
+    for file in log.iterdir():
+        file.chmod(0o444)
+    log.chmod(0o555)
+    program = """
+import os, sys
+from pathlib import Path
+from samebits.ledger.errors import StorageError
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+os.chdir(sys.argv[1])  # what is above may be closed to the other user
+if os.getuid() == 0:
+    os.setuid(int(sys.argv[2]))
+reader = LmdbLogStorage(Path("."), read_only=True)
+with reader.reading() as view:
+    print(view.entries(0, view.size()), view.checkpoint())
+for _ in range(2):
+    try:
+        LmdbLogStorage(Path("."))
+    except StorageError as error:
+        print(error)
+    reader.close()
+"""
+    done = run_python(program, log, str(NOBODY))
+    log.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[b'a'] b'note'"] + ["log .: may only be read here; open it read-only"] * 2
+    assert (log / "lock.mdb").exists() == has_lock
+
+
+def test_storage_that_may_not_be_read_names_its_path_once(tmp_path: Path) -> None:
+    LmdbLogStorage(tmp_path / "log").close()
+    (tmp_path / "log").chmod(0o755)
+    (tmp_path / "log" / "data.mdb").chmod(0)
+    program = """
+import os, sys
+from pathlib import Path
+from samebits.ledger.errors import StorageError
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+os.chdir(sys.argv[1])
+if os.getuid() == 0:
+    os.setuid(int(sys.argv[2]))
+try:
+    LmdbLogStorage(Path("."), read_only=True)
+except StorageError as error:
+    print(error)
+"""
+    done = run_python(program, tmp_path / "log", str(NOBODY))
+    assert done.stdout == "log .: Permission denied\n", done.stderr
+
+
+def test_storage_opens_where_address_space_is_short(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
+storage = LmdbLogStorage(Path(sys.argv[1]))
+with storage.writing() as writer:
+    writer.append([b"a"], b"note")
+    print(writer.entries(0, writer.size()))
+"""
+    for size in (6 << 30, 1536 << 20):
+        done = run_python(program, tmp_path / str(size), str(size))
+        assert done.stdout == "[b'a']\n", done.stderr
+
+
+def test_storage_in_a_directory_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    """LMDB takes a path as text only if it is UTF-8 (UnicodeEncodeError)."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    try:
+        path.mkdir()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    storage = LmdbLogStorage(path)
+    with storage.writing() as writer:
+        writer.append([b"a"], b"note")
+    storage.close()
+    assert contents(LmdbLogStorage(path, read_only=True)) == ([b"a"], b"note")
+
+
+def test_storage_says_when_its_map_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samebits.ledger.lmdb_storage.MAP_SIZES_BYTES", (1 << 20,))
+    storage = LmdbLogStorage(tmp_path)
+    with pytest.raises(StorageError, match="full: the size of its map"), storage.writing() as writer:
+        writer.append([bytes(60_000)] * 20, b"note")
+    assert contents(storage) == ([], None)
+    program = """
+import sys
+from pathlib import Path
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+with LmdbLogStorage(Path(sys.argv[1])).writing() as writer:
+    writer.append([bytes(60_000)] * 20, b"note")
+"""
+    done = run_python(program, tmp_path)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(StorageError, match="open it again"):
+        contents(storage)
+    storage.close()
+    assert len(contents(LmdbLogStorage(tmp_path, read_only=True))[0]) == 20
