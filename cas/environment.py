@@ -223,7 +223,7 @@ def _open_lmdb(directory: Path, map_sizes: tuple[int, ...], *, read_only: bool) 
     for last, size in [(size is map_sizes[-1], size) for size in map_sizes]:
         try:
             return lmdb.open(
-                str(directory),
+                os.fsencode(directory),
                 map_size=size,
                 max_dbs=len(_TABLES),
                 max_readers=_MAX_READERS,

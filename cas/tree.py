@@ -54,11 +54,7 @@ def read_tree(node: Node) -> dict[str, Digest]:
 
 
 def check_name(name: object) -> str:
-    """Return the name if a tree may have it: parts between slashes, none empty, `.` or `..`, no NUL, valid Unicode."""
-    if not isinstance(name, str) or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+    """Return the name if a tree may have it: parts between slashes, none empty, `.` or `..`, all printable."""
+    if not isinstance(name, str) or not name.isprintable() or any(part in ("", ".", "..") for part in name.split("/")):
         raise NodeError(f"{name!r} can't be a name in a tree")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise NodeError(f"{name!r} can't be a name in a tree: it is not valid Unicode") from error
     return name

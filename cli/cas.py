@@ -9,7 +9,7 @@ import typer
 
 from samebits.cas import Digest, get_file, put_file
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
-from samebits.cli.output import command, print_fields, print_json, readable, size_text
+from samebits.cli.output import CommandError, command, print_fields, print_json, printable, readable, size_text
 
 app = typer.Typer(help="The content-addressed store: put files, get them back byte for byte.", no_args_is_help=True)
 
@@ -25,15 +25,17 @@ def put_command(
     json: JsonOption = False,
 ) -> None:
     """Store files. Safetensors files are stored tensor by tensor, so equal tensors are kept once."""
+    for file in files:
+        if not file.is_file():
+            raise CommandError(f"{file}: no such file")
     with open_store(store) as opened:
         stored = []
         for file in files:
             one = put_file(opened, file, raw=raw)
             stored.append(one)
             if not json:
-                print(
-                    f"{one.digest}  {one.kind}  {one.name}  {size_text(one.size_bytes)}, {size_text(one.new_bytes)} new"
-                )
+                sizes = f"{size_text(one.size_bytes)}, {size_text(one.new_bytes)} new"
+                print(f"{one.digest}  {one.kind}  {printable(one.name)}  {sizes}")
     if json:
         names = ("digest", "kind", "name", "size_bytes", "new_bytes")
         print_json([{name: getattr(one, name) for name in names} for one in stored])

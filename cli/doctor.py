@@ -62,6 +62,8 @@ def _device_text(found: dict[str, Any]) -> str:
 
 
 def _check_store(path: Path) -> dict[str, Any]:
+    if path.exists() and not path.is_dir():
+        return {"path": str(path), "state": "broken: not a directory"}
     if not (path / "cas").exists():
         return {"path": str(path), "state": "none yet; the first run or put makes it"}
     try:

@@ -9,7 +9,7 @@ import typer
 
 from samebits.cas import Digest, encode_node
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
-from samebits.cli.output import CommandError, command, print_fields, print_json, size_text
+from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text
 from samebits.cli.script import resolve_job
 from samebits.exec.canonical import GRAPH_KIND, parse_graph
 from samebits.exec.job import Job
@@ -34,12 +34,12 @@ def capture_command(
 
     The tensors that are not embedded are put in the store, from where `samebits run FILE` takes them.
     """
-    job = resolve_job(script, None)
+    job = resolve_job(script)
     if not isinstance(job, Job):
         raise CommandError(f"{script}: not a script")
-    size_bytes = save_job(job, output, embed=embed)
     with open_store(store) as opened:
         put_job(job, opened)
+    size_bytes = save_job(job, output, embed=embed)
     fields = {
         "job": job.address,
         "file": str(output),
@@ -57,7 +57,7 @@ def show_command(
     json: JsonOption = False,
 ) -> None:
     """Say what a job file holds, and which tensors must be fetched to run it here."""
-    job = resolve_job(file, None)
+    job = resolve_job(file)
     if not isinstance(job, Job):
         raise CommandError(f"{file}: not a job file")
     tensors = list_tensors(job)
@@ -98,7 +98,7 @@ def show_command(
     for part in tensors:
         shape = ",".join(map(str, part.shape))
         here = "in the file" if part.embedded else "in the store" if part.blob in stored else "to be fetched"
-        print(f"{part.name}  {part.dtype}[{shape}]  {size_text(part.size_bytes)}  {here}: {part.blob}")
+        print(f"{printable(part.name)}  {part.dtype}[{shape}]  {size_text(part.size_bytes)}  {here}: {part.blob}")
 
 
 def _stored_blobs(path: Path | None, blobs: list[Digest]) -> set[Digest]:

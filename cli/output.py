@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -21,9 +22,10 @@ R = TypeVar("R")
 
 EXIT_DIFFERENT = 1
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 OUR_ERRORS = (CasError, KernelError, LedgerError, ExecError)
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class CommandError(Exception):
@@ -32,8 +34,7 @@ class CommandError(Exception):
 
 def fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
     """Print one line on stderr and exit."""
-    line = " ".join(message.split())
-    print(f"samebits: {line}", file=sys.stderr)
+    print(f"samebits: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -51,21 +52,38 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
         except KeyboardInterrupt:
-            fail("interrupted", 130)
+            fail("interrupted", EXIT_INTERRUPTED)
+        except MemoryError as error:
+            fail(f"out of memory {error}")
+        except typer.Exit:
+            raise
+        except Exception as error:  # a defect of ours: still one line, and never the code for "different"
+            fail(f"internal error, please report it: {type(error).__name__}: {error}")
 
     return guarded
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on stdout; addresses become text."""
-    print(json.dumps(value, default=_plain, ensure_ascii=False))
+    """Print one JSON value on stdout; addresses become text, and so do numbers that JSON lacks ("nan", "inf")."""
+    print(json.dumps(_plain(value), allow_nan=False))
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
     """Print name and value on a line each, aligned."""
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{printable(name):<{width}}  {printable(str(value))}")
+
+
+def print_metrics(metrics: Mapping[str, float]) -> None:
+    """Print metrics on lines of their own, so that no name of one can stand for anything else."""
+    for name, value in metrics.items():
+        print(f"metric {printable(name)}  {value:.6g}")
+
+
+def printable(text: str) -> str:
+    """Return text with control characters and the like escaped: what others named must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def readable(value: Any) -> Any:
@@ -94,4 +112,10 @@ def size_text(size_bytes: int) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Digest):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from samebits.cli.output import stderr
+from samebits.cli.output import printable, stderr
 from samebits.exec.runner import Progress as Report
 
 LINE_EVERY_S = 10.0
@@ -24,10 +24,10 @@ def step_progress(title: str) -> Iterator[Report]:
 @contextlib.contextmanager
 def _bar(title: str) -> Iterator[Report]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[shown]}"),
+        TextColumn("{task.fields[shown]}", markup=False),
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=stderr, refresh_per_second=8)
@@ -60,5 +60,5 @@ def _lines(title: str) -> Report:
 
 
 def _shown(metrics: Mapping[str, float], steps_per_s: float) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in metrics.items()]
+    parts = [f"{printable(name)} {value:.4f}" for name, value in metrics.items()]
     return "  ".join([*parts, f"{steps_per_s:.1f} steps/s"])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
 
-from samebits.cas import fetch, references
+from samebits.cas import Digest, fetch, references
 from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
-from samebits.cli.output import command, print_fields, print_json
+from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
-from samebits.exec.job import Job
 from samebits.exec.runner import Run, put_job, run
 
 
@@ -30,15 +30,16 @@ def run_command(
     A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
     --checkpoint-every changes a bit of the result.
     """
-    with open_store(store) as opened:
-        found = resolve_job(job, opened)
-        address = put_job(found, opened)
-        if source is not None:
-            with open_existing_store(source) as other:
-                fetch([address] if not isinstance(found, Job) else references(found.spec.to_node()), other, opened)
+    found = resolve_job(job)
+    with contextlib.ExitStack() as stack:
+        other = None if source is None else stack.enter_context(open_existing_store(source))
+        opened = stack.enter_context(open_store(store))
+        if other is not None:
+            put_job(found, opened)
+            fetch([found] if isinstance(found, Digest) else references(found.spec.to_node()), other, opened)
         with step_progress("run") as progress:
             result = run(
-                address,
+                found,
                 opened,
                 device=device,
                 commit_every=commit_every,
@@ -63,4 +64,5 @@ def report(result: Run, *, as_json: bool) -> None:
     if as_json:
         print_json({**fields, "metrics": dict(result.metrics)})
         return
-    print_fields({**fields, **{name: f"{value:.6g}" for name, value in result.metrics.items()}})
+    print_fields(fields)
+    print_metrics(result.metrics)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import traceback
 from pathlib import Path
 
-from samebits.cas import CasError, Digest, Store
+from samebits.cas import CasError, Digest
 from samebits.cli.output import OUR_ERRORS, CommandError
 from samebits.exec.job import Job
 from samebits.exec.job_file import load_job
@@ -15,19 +16,17 @@ from samebits.exec.job_file import load_job
 DEFAULT_FUNCTION = "job"
 
 
-def resolve_job(named: str, store: Store | None) -> Job | Digest:
+def resolve_job(named: str) -> Job | Digest:
     """Return the job that `named` stands for: ``script.py[:function]``, a job file, or the address of a stored job."""
     path, function = _split(named)
     if path.suffix == ".py":
         return load_script(path, function)
-    if not path.exists() and store is not None:
-        try:
-            return Digest.parse(named)
-        except CasError:
-            pass
-    if not path.exists():
-        raise CommandError(f"{named}: no such script, job file or address")
-    return load_job(path)
+    if path.is_file():
+        return load_job(path)
+    try:
+        return Digest.parse(named)
+    except CasError:
+        raise CommandError(f"{named!r}: no such script, job file or address") from None
 
 
 def load_script(path: Path, function: str) -> Job:
@@ -42,17 +41,19 @@ def load_script(path: Path, function: str) -> Job:
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, function, None)
-        if not callable(make):
-            raise CommandError(f"{path} defines no function {function}() that returns a job")
-        job = make()
+        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command's result
+            spec.loader.exec_module(module)
+            make = getattr(module, function, None)
+            if not callable(make):
+                raise CommandError(f"{path} defines no function {function}() that returns a job")
+            job = make()
     except (*OUR_ERRORS, CommandError):
         raise
     except SystemExit as error:
         raise CommandError(f"{path}: the script exited with {error.code}") from error
     except Exception as error:
-        raise CommandError(f"{_where(error, path)}: {type(error).__name__}: {error}") from error
+        hint = ' (pip install "samebits[torch]")' if isinstance(error, ImportError) and error.name == "torch" else ""
+        raise CommandError(f"{_where(error, path)}: {type(error).__name__}: {error}{hint}") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     if not isinstance(job, Job):

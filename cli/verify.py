@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Annotated
 
 import typer
 
+from samebits.cas import Digest
 from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
-from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, size_text
+from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, print_metrics, size_text
 from samebits.cli.progress import step_progress
 from samebits.exec.verify import SAME, Verdict, verify
 
@@ -27,12 +29,12 @@ def verify_command(
     Checks the ledger (signatures, tree, chain), every stored byte that the run names, and every step. Exit code: 0
     same, 1 different, 2 something is missing, damaged or malformed.
     """
-    with open_store(store) as opened, step_progress("verify") as progress:
-        if source is None:
-            verdict = verify(run, opened, device=device, partial=partial, progress=progress)
-        else:
-            with open_existing_store(source) as other:
-                verdict = verify(run, opened, device=device, source=other, partial=partial, progress=progress)
+    address = Digest.parse(run)
+    with contextlib.ExitStack() as stack:
+        other = None if source is None else stack.enter_context(open_existing_store(source))
+        opened = stack.enter_context(open_store(store))
+        progress = stack.enter_context(step_progress("verify"))
+        verdict = verify(address, opened, device=device, source=other, partial=partial, progress=progress)
     report(verdict, as_json=json)
     if verdict.verdict != SAME:
         raise typer.Exit(EXIT_DIFFERENT)
@@ -52,7 +54,6 @@ def report(verdict: Verdict, *, as_json: bool) -> None:
     print_fields(
         {
             "verdict": said,
-            **{name: f"{value:.6g}" for name, value in verdict.metrics.items()},
             "run": verdict.run,
             "job": verdict.job,
             "final state": verdict.final_state,
@@ -63,3 +64,4 @@ def report(verdict: Verdict, *, as_json: bool) -> None:
             "computation": f"replayed on {verdict.device} in {verdict.seconds:.1f} s",
         }
     )
+    print_metrics(verdict.metrics)

@@ -78,6 +78,8 @@ class JobSpec:
                 "arithmetic": str() as arithmetic,
                 "evaluation": found,
             } if len(node.body) == 7 and not isinstance(steps, bool):
+                if not arithmetic.isprintable():
+                    raise JobError(f"the arithmetic version {arithmetic[:80]!r} is unprintable")
                 if not 1 <= steps < MAX_STEPS:
                     raise JobError(f"a job of {steps} steps is not supported (1 .. 2^53)")
             case _:

@@ -8,7 +8,7 @@ computes them. Always inside: the job, its graphs, and the trees and tensor reco
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,13 @@ from samebits.cas import (
     encode_node,
     hash_blob,
     node_address,
+    read_tree,
     references,
     tensor_info,
 )
 from samebits.cas.encoding import decode, encode
+from samebits.cas.tensor import TensorInfo
+from samebits.exec.canonical import GRAPH_KIND
 from samebits.exec.errors import JobError
 from samebits.exec.job import Job, JobSpec
 
@@ -88,8 +91,8 @@ def load_job(path: Path | str) -> Job:
             "job": Digest() as job,
             "nodes": [*nodes],
             "blobs": [*blobs],
-        }:
-            if version != VERSION:
+        } if isinstance(value, dict) and len(value) == 5:
+            if isinstance(version, bool) or version != VERSION:
                 raise JobError(f"{path}: job file version {version!r} is not supported (want {VERSION})")
         case _:
             raise JobError(f"{path}: not a job file")
@@ -107,16 +110,36 @@ def list_tensors(job: Job) -> list[TensorPart]:
         trees.append(("evaluation", spec.evaluation.data))
     parts = []
     for prefix, tree in trees:
-        entries = _node(job, tree, f"tree {prefix}").body.get("entries")
-        if not isinstance(entries, dict):
-            raise JobError(f"{prefix} {tree} is not a tree of tensors")
-        for name, address in entries.items():
-            if not isinstance(address, Digest):
-                raise JobError(f"{prefix}/{name} is not an address")
-            info = tensor_info(_node(job, address, f"tensor {prefix}/{name}"))
+        for name, address in _read_tree(job, tree, prefix).items():
+            info = _read_tensor(job, address, f"{prefix}/{name}")
+            if prefix == "data" and not info.shape:
+                raise JobError(f"data {name} is a scalar")
             embedded = info.blob in job.blobs
             parts.append(TensorPart(f"{prefix}/{name}", info.dtype, info.shape, info.blob, info.size_bytes, embedded))
     return parts
+
+
+def _read_tree(job: Job, tree: Digest, what: str) -> dict[str, Digest]:
+    node = _node(job, tree, f"tree {what}")
+    if node.kind != "tree":
+        raise JobError(f"{what} {tree} is a {node.kind}, not a tree")
+    try:
+        entries = read_tree(node)
+    except CasError as error:
+        raise JobError(f"{what} {tree}: {error}") from error
+    for name in entries:
+        if not name.isprintable():
+            raise JobError(f"{what} {tree}: the name {name!r} is unprintable")
+    if what == "data" and not entries:
+        raise JobError("the job has no data")
+    return entries
+
+
+def _read_tensor(job: Job, address: Digest, name: str) -> TensorInfo:
+    try:
+        return tensor_info(_node(job, address, f"tensor {name}"))
+    except CasError as error:
+        raise JobError(f"{name} {address}: {error}") from error
 
 
 def _assemble(job: Digest, encoded_nodes: Collection[object], blobs: Collection[object]) -> Job:
@@ -153,7 +176,9 @@ def _check_nothing_else(job: Job) -> None:
         if address not in reached:
             raise JobError(f"object {address} does not belong to the job")
     for graph in (job.spec.step, *([job.spec.evaluation.graph] if job.spec.evaluation else [])):
-        _node(job, graph, "graph")
+        node = _node(job, graph, "graph")
+        if node.kind != GRAPH_KIND:
+            raise JobError(f"graph {graph} is a {node.kind}, not a graph")
 
 
 def _node(job: Job, address: Digest, what: str) -> Node:
@@ -164,17 +189,20 @@ def _node(job: Job, address: Digest, what: str) -> Node:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by another, or make it; raises JobError, also for a path that is no regular file."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            raise JobError(f"{path}: it is there and not a regular file")
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise JobError(f"{path}: {error.strerror or error}") from error

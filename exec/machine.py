@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samebits.cas import CasError, Digest, Store, get_tensor, get_tree
-from samebits.exec.canonical import parse_graph, read_graph
+from samebits.cas import CasError, Digest, Node, Store, get_tensor, read_tree, tensor_info
+from samebits.exec.canonical import GRAPH_KIND, parse_graph, read_graph
 from samebits.exec.devices.protocol import Buffer, Device, Executable
-from samebits.exec.errors import JobError
+from samebits.exec.errors import JobError, RunError
 from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
 from samebits.exec.job import BATCH, DATA, METRICS, STATE, JobSpec
-from samebits.exec.planner import plan_graph
+from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
+from samebits.exec.stream import ORDER_SIZE_BYTES
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 from samebits.kernels.version import check_arithmetic
@@ -27,19 +28,23 @@ class JobMachine:
     """Executes a job's graphs. State and data stay on the device; metrics come back."""
 
     def __init__(self, job: Digest, store: Store, device: Device) -> None:
-        """Load and check everything the job names; raises JobError saying what is missing or does not fit."""
+        """Load and check everything the job names; raises JobError saying what is missing or does not fit.
+
+        Raises RunError, before anything is computed, for a job that needs more memory than is free.
+        """
+        self._free_bytes = free_memory_bytes()
         self.spec = load_spec(job, store)
         check_arithmetic(self.spec.arithmetic)
         self._device = device
         self._store = store
-        self._data = load_tensors(store, self.spec.data, "data")
+        self._data = load_tensors(store, self.spec.data, "data", self._free_bytes)
         self._rows = _count_rows(self._data)
         self.spec.stream.check_rows(self._rows)
-        step = load_graph(store, self.spec.step)
-        state = load_tensors(store, self.spec.state, "initial state")
+        step = load_graph(store, self.spec.step, "step graph")
+        state = load_tensors(store, self.spec.state, "initial state", self._free_bytes - _size_bytes(self._data))
         _check_step(step, state, self._data, self.spec.stream.batch_size)
         self._initial = state
-        self._step = device.compile(plan_graph(step.graph, _library(store, step.graph)))
+        self._step = self._compile("step", step.graph)
         self._evaluate: Executable | None = None
         self._held_out: dict[str, Buffer] = {}
         if self.spec.evaluation is not None:
@@ -66,10 +71,8 @@ class JobMachine:
 
     def step(self, t: int, state: State) -> tuple[State, dict[str, Array]]:
         """Run step t; returns the new state and the metrics, to which the last step adds those of the evaluation."""
-        rows = self.spec.stream.batch(t, self._rows)
-        inputs = {STATE + name: buffer for name, buffer in state.items()}
-        inputs |= {BATCH + name: self._device.upload(array[rows]) for name, array in self._data.items()}
-        outputs = self._step(inputs)
+        inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
+        outputs = self._execute("step", self._step, inputs, t)
         new = {name.removeprefix(STATE): value for name, value in outputs.items() if name.startswith(STATE)}
         metrics = self._metrics(outputs, "")
         if t == self.spec.steps - 1:
@@ -81,7 +84,26 @@ class JobMachine:
         if self._evaluate is None:
             return {}
         inputs = {STATE + name: buffer for name, buffer in state.items()} | self._held_out
-        return self._metrics(self._evaluate(inputs), "evaluation/")
+        return self._metrics(self._execute("evaluation", self._evaluate, inputs, self.spec.steps - 1), "evaluation/")
+
+    def _batch(self, t: int) -> dict[str, Buffer]:
+        try:
+            rows = self.spec.stream.batch(t, self._rows)
+            return {BATCH + name: self._device.upload(array[rows]) for name, array in self._data.items()}
+        except MemoryError as error:
+            raise RunError(f"step {t}: the batch: out of memory") from error
+
+    def _compile(self, what: str, graph: Graph) -> Executable:
+        plan = plan_graph(graph, _library(self._store, graph))
+        held = _size_bytes(self._data) + _size_bytes(self._initial) + self._rows * ORDER_SIZE_BYTES
+        check_memory(what, plan, held, self._free_bytes)
+        return self._device.compile(plan)
+
+    def _execute(self, what: str, graph: Executable, inputs: Mapping[str, Buffer], t: int) -> dict[str, Buffer]:
+        try:
+            return graph(inputs)
+        except RunError as error:
+            raise RunError(f"step {t}: {error} (in the {what} graph)") from error
 
     def _metrics(self, outputs: Mapping[str, Buffer], prefix: str) -> dict[str, Array]:
         found = {name: value for name, value in outputs.items() if name.startswith(METRICS)}
@@ -90,13 +112,15 @@ class JobMachine:
     def _prepare_evaluation(self, state: Mapping[str, Array]) -> None:
         if self.spec.evaluation is None:
             raise AssertionError("called for a job with an evaluation")
-        typed = load_graph(self._store, self.spec.evaluation.graph)
-        data = load_tensors(self._store, self.spec.evaluation.data, "evaluation data")
+        typed = load_graph(self._store, self.spec.evaluation.graph, "evaluation graph")
+        data = load_tensors(
+            self._store, self.spec.evaluation.data, "evaluation data", self._free_bytes - _size_bytes(self._data)
+        )
         given = {STATE + name: type_of(tensor) for name, tensor in state.items()}
         given |= {DATA + name: type_of(tensor) for name, tensor in data.items()}
         _check_inputs("evaluation", typed.graph, given)
         _check_metrics("evaluation", typed)
-        self._evaluate = self._device.compile(plan_graph(typed.graph, _library(self._store, typed.graph)))
+        self._evaluate = self._compile("evaluation", typed.graph)
         self._held_out = {DATA + name: self._device.upload(array) for name, array in data.items()}
 
 
@@ -108,26 +132,55 @@ def load_spec(job: Digest, store: Store) -> JobSpec:
         raise JobError(f"job {job}: {error}") from error
 
 
-def load_graph(store: Store, address: Digest) -> TypedGraph:
+def load_graph(store: Store, address: Digest, what: str) -> TypedGraph:
     """Return a stored graph, checked with every graph it calls; raises JobError or GraphError."""
-    try:
-        node = store.get_node(address)
-    except CasError as error:
-        raise JobError(f"graph {address}: {error}") from error
+    node = _get_node(store, address, what)
+    if node.kind != GRAPH_KIND:
+        raise JobError(f"{what} {address} is a {node.kind}, not a graph")
     library = _library(store, parse_graph(node))
     return check_graph(read_graph(node, library), library)
 
 
-def load_tensors(store: Store, tree: Digest, what: str) -> dict[str, Array]:
-    """Return the tensors of a stored tree by name; raises JobError naming the tensor that is missing or damaged."""
-    name = ""
-    try:
-        tensors = {}
-        for name, address in get_tree(store, tree).items():
+def load_tensors(store: Store, tree: Digest, what: str, free_bytes: int | None = None) -> dict[str, Array]:
+    """Return the tensors of a stored tree by name; raises JobError naming the tensor that is missing or damaged.
+
+    A tree may name one tensor under many names: RunError if all of them together have more than `free_bytes`.
+    """
+    free_bytes = free_memory_bytes() if free_bytes is None else free_bytes
+    tensors: dict[str, Array] = {}
+    size_bytes = 0
+    for name, address in _load_tree(store, tree, what).items():
+        try:
+            size_bytes += tensor_info(store.get_node(address)).size_bytes
+            if size_bytes > free_bytes:
+                raise RunError(f"{what} {tree} is larger than the {free_bytes / 1e9:.1f} GB that this machine has free")
             tensors[name] = get_tensor(store, address)
-        return tensors
+        except CasError as error:
+            raise JobError(f"{what} {name}: {error}") from error
+        except MemoryError as error:
+            raise RunError(f"{what} {name}: out of memory") from error
+    return tensors
+
+
+def _load_tree(store: Store, tree: Digest, what: str) -> dict[str, Digest]:
+    node = _get_node(store, tree, what)
+    if node.kind != "tree":
+        raise JobError(f"{what} {tree} is a {node.kind}, not a tree")
+    try:
+        entries = read_tree(node)
     except CasError as error:
-        raise JobError(f"{what}{' ' + name if name else ''}: {error}") from error
+        raise JobError(f"{what} {tree}: {error}") from error
+    for name in entries:
+        if not name.isprintable():
+            raise JobError(f"{what} {tree}: the name {name!r} is unprintable")
+    return entries
+
+
+def _get_node(store: Store, address: Digest, what: str) -> Node:
+    try:
+        return store.get_node(address)
+    except CasError as error:
+        raise JobError(f"{what} {address}: {error}") from error
 
 
 def _library(store: Store, graph: Graph) -> dict[Digest, Graph]:
@@ -137,15 +190,26 @@ def _library(store: Store, graph: Graph) -> dict[Digest, Graph]:
     while pending:
         for node in pending.pop().nodes:
             if node.op == CALL and node.callee is not None and node.callee not in library:
-                library[node.callee] = parse_graph(store.get_node(node.callee))
+                library[node.callee] = parse_graph(_get_node(store, node.callee, "called graph"))
                 pending.append(library[node.callee])
     return library
 
 
+def _size_bytes(tensors: Mapping[str, Array]) -> int:
+    return sum(array.nbytes for array in tensors.values())
+
+
 def _count_rows(data: Mapping[str, Array]) -> int:
-    rows = {array.shape[0] if array.ndim else 0 for array in data.values()}
+    if not data:
+        raise JobError("the job has no data")
+    for name, array in data.items():
+        if array.ndim == 0:
+            raise JobError(f"data {name} is a scalar")
+    rows: set[int] = {array.shape[0] for array in data.values()}
     if len(rows) != 1:
         raise JobError(f"the job's data have different numbers of rows: {sorted(rows)}")
+    if rows != {0} and not any(array.nbytes for array in data.values()):
+        raise JobError("the rows of the job's data have no elements")
     return rows.pop()
 
 

@@ -1,13 +1,19 @@
-"""Plan a graph: the launches in order, and after which launch each value is no longer needed."""
+"""Plan a graph: the launches in order, after which launch each value is no longer needed, and the memory it takes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from samebits.cas import Digest
-from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, check_graph
+from samebits.exec.errors import RunError
+from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, TypedGraph, check_graph
 from samebits.kernels.types import TensorType
+
+ASSUMED_MEMORY_BYTES: Final = 8 << 30  # where the system does not say what is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +29,31 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Peak:
+    """The most bytes that live at once, inputs included, and the launch at which they do. Views count in full."""
+
+    size_bytes: int
+    launch: Launch | None  # None: the inputs alone
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a device compiles: named inputs, launches in order, named outputs, the number of values."""
+    """What a device compiles: named inputs, launches in order, named outputs, the number of values, its memory."""
 
     inputs: tuple[tuple[str, TensorType], ...]
     launches: tuple[Launch, ...]
     outputs: tuple[tuple[str, int], ...]
     values: int
+    peak: Peak
 
 
 def plan_graph(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Plan:
     """Return the plan of a graph, calls laid out inline; raises GraphError if the graph is malformed."""
-    check_graph(graph, library)
-    flat = _Flattener(library)
-    values = [flat.new_value() for _ in graph.inputs]
-    flat.add(graph, values, "")
+    known: dict[Digest, TypedGraph] = {}
+    typed = check_graph(graph, library, known)
+    flat = _Flattener(known)
+    values = [flat.new_value(tensor) for _, tensor in graph.inputs]
+    flat.add(typed, values, "")
     outputs = tuple((name, values[value]) for name, value in graph.outputs)
     kept = {value for _, value in outputs}
     last_use: dict[int, int] = {}
@@ -51,35 +67,74 @@ def plan_graph(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Plan:
         Launch(op, operands, results, attributes, tuple(sorted(free)), where)
         for (op, operands, results, attributes, where), free in zip(flat.launches, release, strict=True)
     )
-    return Plan(graph.inputs, launches, outputs, flat.values)
+    return Plan(graph.inputs, launches, outputs, len(flat.sizes), _find_peak(len(graph.inputs), launches, flat.sizes))
+
+
+def _find_peak(inputs: int, launches: Sequence[Launch], sizes: Sequence[int]) -> Peak:
+    live = sum(sizes[:inputs])
+    peak = Peak(live, None)
+    for launch in launches:
+        live += sum(sizes[value] for value in launch.results)
+        if live > peak.size_bytes:
+            peak = Peak(live, launch)
+        live -= sum(sizes[value] for value in launch.release)
+    return peak
+
+
+def check_memory(what: str, plan: Plan, held_bytes: int, free_bytes: int) -> None:
+    """Raise RunError if a plan and what its job holds besides need more bytes than are free."""
+    needed = plan.peak.size_bytes + held_bytes
+    if needed > free_bytes:
+        launch = plan.peak.launch
+        where = "for its inputs" if launch is None else f"at node {launch.node} ({launch.op})"
+        has = f"this machine has {_gigabytes(free_bytes)} free"
+        raise RunError(f"the {what} graph needs {_gigabytes(needed)} {where}, {has}")
+
+
+def free_memory_bytes() -> int:
+    """Return the memory that this machine can give: what Linux calls available, else free pages, else 8 GiB."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass  # another system
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return ASSUMED_MEMORY_BYTES
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e9:.6f} GB"
 
 
 class _Flattener:
-    """Numbers the values of a graph and of every graph it calls."""
+    """Numbers the values of a graph and of every graph it calls; `sizes` holds the bytes of each value."""
 
-    def __init__(self, library: GraphLibrary) -> None:
-        self._library = library
+    def __init__(self, known: dict[Digest, TypedGraph]) -> None:
+        self._known = known
         self.launches: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = []
-        self.values = 0
+        self.sizes: list[int] = []
 
-    def new_value(self) -> int:
-        self.values += 1
-        return self.values - 1
+    def new_value(self, tensor: TensorType) -> int:
+        self.sizes.append(tensor.size_bytes)
+        return len(self.sizes) - 1
 
-    def add(self, graph: Graph, values: list[int], prefix: str) -> None:
-        """Append the launches of `graph`; `values` maps its value numbers, and grows by the results."""
-        for position, node in enumerate(graph.nodes):
+    def add(self, typed: TypedGraph, values: list[int], prefix: str) -> None:
+        """Append the launches of a graph; `values` maps its value numbers, and grows by the results."""
+        for position, (node, numbers) in enumerate(zip(typed.graph.nodes, typed.results, strict=True)):
             operands = tuple(values[operand] for operand in node.operands)
             if node.op == CALL:
                 values.extend(self._inline(node.callee, list(operands), f"{prefix}{position}/"))
                 continue
-            result = self.new_value()
+            result = self.new_value(typed.types[numbers[0]])
             values.append(result)
             self.launches.append((node.op, operands, (result,), dict(node.attributes), f"{prefix}{position}"))
 
     def _inline(self, callee: Digest | None, values: list[int], prefix: str) -> list[int]:
         if callee is None:
             raise AssertionError("a checked call names a graph")
-        graph = self._library[callee]
-        self.add(graph, values, prefix)
-        return [values[value] for _, value in graph.outputs]
+        typed = self._known[callee]
+        self.add(typed, values, prefix)
+        return [values[value] for _, value in typed.graph.outputs]

@@ -14,7 +14,9 @@ from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine, State
+from samebits.kernels.version import check_arithmetic
 from samebits.ledger import (
+    Entry,
     Log,
     RunBody,
     SegmentBody,
@@ -27,6 +29,7 @@ from samebits.ledger.merkle import leaf_hash, root_hash
 
 Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 NONCE_SIZE_BYTES = 16
+MAX_CADENCE = 1 << 53
 LEDGER_FOLDER = "ledger"
 
 
@@ -57,11 +60,13 @@ def run(
     """Run a job from its first step to its last and chain it in the store's ledger.
 
     Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
-    of the chain. Neither changes a bit of the result. Raises JobError, GraphError, DeviceError or RunError.
+    of the chain. Neither changes a bit of the result. The ledger hears of a run when its first segment is done; a run
+    that fails later keeps the segments it has. Raises JobError, GraphError, DeviceError or RunError.
     """
-    for name, every in (("commit_every", commit_every), ("checkpoint_every", checkpoint_every)):
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise RunError(f"{name} {every!r} is not a positive integer")
+    if not isinstance(store, Store):
+        raise TypeError(f"want a Store, got {type(store).__name__}")
+    _check_cadence("commit_every", commit_every)
+    _check_cadence("checkpoint_every", checkpoint_every)
     started = time.perf_counter()
     opened = open_device(device)
     address = put_job(job, store)
@@ -73,7 +78,7 @@ def run(
     metrics: Mapping[str, float] = {}
     for first in range(0, machine.spec.steps, checkpoint_every):
         stop = min(first + checkpoint_every, machine.spec.steps)
-        wanted = set(commit_steps(first, stop, commit_every))
+        wanted = commit_steps(first, stop, commit_every)
         made: list[Commit] = []
         for t in range(first, stop):
             state, results = machine.step(t, state)
@@ -99,14 +104,25 @@ def run(
     )
 
 
+def _check_cadence(name: str, every: int) -> None:
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise RunError(f"{name} {every!r} is not a positive integer")
+    if every >= MAX_CADENCE:
+        raise RunError(f"{name} {every} is not below 2^53")
+
+
 def put_job(job: Job | Digest | str, store: Store) -> Digest:
-    """Store a job and the objects it brings along; returns its address."""
+    """Store a job and the objects it brings along; returns its address.
+
+    A job for another version of the arithmetic is refused before anything is stored.
+    """
     if isinstance(job, str):
         job = Digest.parse(job)
     if isinstance(job, Digest):
         return job
     if not isinstance(job, Job):
         raise JobError(f"not a job: {type(job).__name__}")
+    check_arithmetic(job.spec.arithmetic)
     with store.batch():
         for data in job.blobs.values():
             store.put_blob(data)
@@ -131,7 +147,7 @@ def _put_state(store: Store, machine: JobMachine, state: State) -> Digest:
 
 
 class ChainWriter:
-    """Appends the entries of one run to the ledger."""
+    """Appends the entries of one run to the ledger: its run entry together with the first segment."""
 
     def __init__(self, store: Store, job: Digest, steps: int, commit_every: int, checkpoint_every: int) -> None:
         self._store = store
@@ -139,7 +155,7 @@ class ChainWriter:
         self._log = Log.open(log_directory(store))
         body = RunBody(job, os.urandom(NONCE_SIZE_BYTES), steps, commit_every, checkpoint_every)
         entry = sign_entry(self._log.origin, None, body, self._key)
-        self._log.append([entry])
+        self._pending: list[Entry] = [entry]
         self.run = self.head = entry_address(entry)
         self.last_commits: list[Digest] = []
 
@@ -163,6 +179,7 @@ class ChainWriter:
         root = root_hash([leaf_hash(address.raw) for address in self.last_commits])
         body = SegmentBody(self.run, first, stop, state_in, state_out, stored, root, device, tuple(kernels))
         entry = sign_entry(self._log.origin, self.head, body, self._key)
-        self._log.append([entry])
+        self._log.append([*self._pending, entry])
+        self._pending = []
         self.head = entry_address(entry)
         return state_out

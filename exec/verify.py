@@ -15,7 +15,7 @@ from samebits.cas import Digest, Store, check_objects, fetch
 from samebits.exec.commits import Commit, commit_steps, make_commit, read_commits, state_address
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
-from samebits.exec.machine import JobMachine, as_scalars
+from samebits.exec.machine import JobMachine, as_scalars, load_spec
 from samebits.exec.runner import Progress, author_key, log_directory
 from samebits.ledger import (
     Entry,
@@ -36,7 +36,11 @@ DIFFERENT: Final[Literal["different"]] = "different"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a verification found. `verdict` is "same" only if every commit of the steps checked was computed again."""
+    """What a verification found. `verdict` is "same" only if every commit of the steps checked was computed again.
+
+    On which device and with which kernels the run was made is its runner's own statement in the segments; nothing here
+    verifies it. `device` is the one that replayed.
+    """
 
     run: Digest
     job: Digest
@@ -80,11 +84,13 @@ def verify(
     RunError for what is missing, damaged or malformed.
     """
     started = time.perf_counter()
-    address = Digest.parse(run) if isinstance(run, str) else run
+    address = _check_arguments(run, store, source)
     opened = open_device(device)
     chain = _read_chain(address, source or store, partial=partial)
+    key, log = author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
     body, segments = chain.body, [segment.body for segment in chain.segments]
     roots = [body.job, *(d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))]
+    _check_steps(body, store, source)
     fetched = 0 if source is None else fetch(roots, source, store).size_bytes
     objects, damaged = check_objects(store, roots)
     if damaged:
@@ -95,8 +101,6 @@ def verify(
     steps_checked = segments[-1].stop_step if different is None else different + 1
     outcome = SAME if different is None else DIFFERENT
     result = VerdictBody(address, 0, segments[-1].stop_step, outcome, different, opened.name)
-    key = author_key(store)
-    log = Log.open(log_directory(store))
     entry = sign_entry(log.origin, chain.head, result, key)
     _append_once(log, entry)
     return Verdict(
@@ -116,6 +120,25 @@ def verify(
         bytes_fetched=fetched,
         seconds=time.perf_counter() - started,
     )
+
+
+def _check_arguments(run: object, store: object, source: object) -> Digest:
+    if not isinstance(store, Store):
+        raise TypeError(f"want a Store, got {type(store).__name__}")
+    if source is not None and not isinstance(source, Store):
+        raise TypeError(f"source: want a Store, got {type(source).__name__}")
+    if isinstance(run, str):
+        return Digest.parse(run)
+    if not isinstance(run, Digest):
+        raise TypeError(f"run: want an address, got {type(run).__name__}")
+    return run
+
+
+def _check_steps(body: RunBody, store: Store, source: Store | None) -> None:
+    """Raise RunError unless the run has the steps of its job; every later count is bounded by them."""
+    spec = load_spec(body.job, store if source is None or store.has(body.job) else source)
+    if body.steps != spec.steps:
+        raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
 
 
 def _append_once(log: Log, entry: Entry) -> None:
@@ -144,7 +167,7 @@ def _read_claimed_commits(store: Store, body: RunBody, segments: Sequence[Segmen
     for segment in segments:
         listed = read_commits(store.get_node(segment.commits))
         wanted = commit_steps(segment.first_step, segment.stop_step, body.commit_every)
-        if [step for step, _ in listed] != list(wanted):
+        if len(listed) != len(wanted) or any(step != due for (step, _), due in zip(listed, wanted, strict=True)):
             raise RunError(f"segment {segment.first_step}:{segment.stop_step} does not list the commits of its cadence")
         if root_hash([leaf_hash(commit.raw) for _, commit in listed]) != segment.commits_root:
             raise RunError(
@@ -164,8 +187,6 @@ def _replay(machine: JobMachine, claim: _Claim, progress: Progress | None) -> tu
     state = machine.initial_state()
     if state_address(machine.download(state)) != claim.segments[0].state_in:
         return 0, 0, {}
-    if claim.body.steps != machine.spec.steps:
-        raise RunError(f"the run says that its job has {claim.body.steps} steps, it has {machine.spec.steps}")
     checked = 0
     scalars: dict[str, float] = {}
     for t in range(claim.segments[-1].stop_step):

@@ -208,7 +208,7 @@ def _open_lmdb(path: Path, *, writable: bool, create: bool) -> Any:
                 lock=writable or _may_write(path / _LOCK_NAME),
                 mode=_FILE_MODE,
             )
-        except lmdb.MemoryError:
+        except (lmdb.MemoryError, OverflowError):
             if size == MAP_SIZES_BYTES[-1]:
                 raise
     raise AssertionError("there is no map size to try")

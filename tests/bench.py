@@ -70,7 +70,9 @@ def bench_digits() -> None:
     with tempfile.TemporaryDirectory() as folder, samebits.Store(folder) as store:
         run = samebits.run(job, store)
         verdict = samebits.verify(run.address, store)
-    print(f"\ndigits: run {run.steps} steps in {run.seconds:.1f} s, verified ({verdict.verdict}) in {verdict.seconds:.1f} s")
+    print(
+        f"\ndigits: {run.steps} steps in {run.seconds:.1f} s, verified ({verdict.verdict}) in {verdict.seconds:.1f} s"
+    )
 
 
 def main() -> None:

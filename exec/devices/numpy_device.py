@@ -9,9 +9,19 @@ import numpy as np
 from samebits.cas import Digest
 from samebits.exec.devices.protocol import Array, Executable
 from samebits.exec.errors import RunError
-from samebits.exec.planner import Plan
+from samebits.exec.planner import Launch, Plan
 from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import evaluate
+
+
+def _launch(launch: Launch, operands: list[Array | None]) -> Array:
+    try:
+        return np.asarray(evaluate(launch.op, operands, launch.attributes))  # type: ignore[arg-type]
+    except KernelError as error:
+        raise RunError(f"node {launch.node}: {error}") from error
+    except (ValueError, IndexError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "out of memory"
+        raise RunError(f"node {launch.node}: {launch.op}: {reason}") from error
 
 
 class NumpyDevice:
@@ -35,12 +45,7 @@ class NumpyDevice:
             for position, (name, _) in enumerate(plan.inputs):
                 values[position] = inputs[name]
             for launch in plan.launches:
-                operands = [values[operand] for operand in launch.operands]
-                try:
-                    result = evaluate(launch.op, operands, launch.attributes)  # type: ignore[arg-type]
-                except KernelError as error:
-                    raise RunError(f"node {launch.node}: {error}") from error
-                values[launch.results[0]] = np.asarray(result)
+                values[launch.results[0]] = _launch(launch, [values[operand] for operand in launch.operands])
                 for value in launch.release:
                     values[value] = None
             return {name: values[value] for name, value in plan.outputs}  # type: ignore[misc]

@@ -15,7 +15,7 @@ DEVICES: Final[Mapping[str, Callable[[], Device]]] = {"numpy": NumpyDevice}
 
 def open_device(name: str, *, check: bool = True) -> Device:
     """Open a device by name; raises DeviceError if it is unknown or fails the conformance vectors."""
-    if name not in DEVICES:
+    if not isinstance(name, str) or name not in DEVICES:
         raise DeviceError(f"unknown device {name!r} (known: {', '.join(DEVICES)})")
     device = DEVICES[name]()
     if check:

@@ -18,7 +18,7 @@ from samebits.kernels.version import ARITHMETIC
 ROWS, BATCH_SIZE = 40, 8
 
 
-def step_graph(rate: float) -> Graph:
+def step_graph(rate: float, metric: str = "loss") -> Graph:
     """w <- w - rate * d/dw mean (w x - y)^2 / 2; metrics: that mean."""
     build = GraphBuilder()
     x, y = (build.input(f"batch/{name}", TensorType("f32", (BATCH_SIZE,))) for name in "xy")
@@ -29,7 +29,7 @@ def step_graph(rate: float) -> Graph:
     slope = build.op("div", build.op("reduce_sum", build.op("mul", error, x), axes=(0,)), count)
     loss = build.op("div", build.op("reduce_sum", build.op("mul", error, error), axes=(0,)), count)
     build.output("state/w", build.op("sub", w, build.op("mul", slope, build.scalar(rate, "f32"))))
-    build.output("metrics/loss", loss)
+    build.output(f"metrics/{metric}", loss)
     return build.build()
 
 
@@ -41,7 +41,7 @@ def evaluation_graph() -> Graph:
     return build.build()
 
 
-def make_job(*, rate: float = 0.1, steps: int = 25, changes: dict[str, Any] | None = None) -> Job:
+def make_job(*, rate: float = 0.1, steps: int = 25, metric: str = "loss", changes: dict[str, Any] | None = None) -> Job:
     """Return the job; `changes` replaces fields of its spec."""
     nodes: dict[Digest, Node] = {}
     blobs: dict[Digest, bytes] = {}
@@ -62,7 +62,7 @@ def make_job(*, rate: float = 0.1, steps: int = 25, changes: dict[str, Any] | No
 
     x = np.linspace(-1, 2, ROWS, dtype=np.float32)
     fields: dict[str, Any] = {
-        "step": add(graph_node(step_graph(rate))),
+        "step": add(graph_node(step_graph(rate, metric))),
         "state": add_tree({"w": 0.5}),
         "data": add_tree({"x": x, "y": 3 * x}),
         "stream": Stream(BATCH_SIZE, seed=2),
