@@ -127,9 +127,6 @@ def _read_tree(job: Job, tree: Digest, what: str) -> dict[str, Digest]:
         entries = read_tree(node)
     except CasError as error:
         raise JobError(f"{what} {tree}: {error}") from error
-    for name in entries:
-        if not name.isprintable():
-            raise JobError(f"{what} {tree}: the name {name!r} is unprintable")
     if what == "data" and not entries:
         raise JobError("the job has no data")
     return entries

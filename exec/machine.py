@@ -113,9 +113,8 @@ class JobMachine:
         if self.spec.evaluation is None:
             raise AssertionError("called for a job with an evaluation")
         typed = load_graph(self._store, self.spec.evaluation.graph, "evaluation graph")
-        data = load_tensors(
-            self._store, self.spec.evaluation.data, "evaluation data", self._free_bytes - _size_bytes(self._data)
-        )
+        free_bytes = self._free_bytes - _size_bytes(self._data) - _size_bytes(state)
+        data = load_tensors(self._store, self.spec.evaluation.data, "evaluation data", free_bytes)
         given = {STATE + name: type_of(tensor) for name, tensor in state.items()}
         given |= {DATA + name: type_of(tensor) for name, tensor in data.items()}
         _check_inputs("evaluation", typed.graph, given)
@@ -167,13 +166,9 @@ def _load_tree(store: Store, tree: Digest, what: str) -> dict[str, Digest]:
     if node.kind != "tree":
         raise JobError(f"{what} {tree} is a {node.kind}, not a tree")
     try:
-        entries = read_tree(node)
+        return read_tree(node)
     except CasError as error:
         raise JobError(f"{what} {tree}: {error}") from error
-    for name in entries:
-        if not name.isprintable():
-            raise JobError(f"{what} {tree}: the name {name!r} is unprintable")
-    return entries
 
 
 def _get_node(store: Store, address: Digest, what: str) -> Node:

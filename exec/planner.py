@@ -87,8 +87,8 @@ def check_memory(what: str, plan: Plan, held_bytes: int, free_bytes: int) -> Non
     if needed > free_bytes:
         launch = plan.peak.launch
         where = "for its inputs" if launch is None else f"at node {launch.node} ({launch.op})"
-        has = f"this machine has {_gigabytes(free_bytes)} free"
-        raise RunError(f"the {what} graph needs {_gigabytes(needed)} {where}, {has}")
+        has = f"this machine has {_size_text(free_bytes)} free"
+        raise RunError(f"the {what} graph needs {_size_text(needed)} {where}, {has}")
 
 
 def free_memory_bytes() -> int:
@@ -105,8 +105,11 @@ def free_memory_bytes() -> int:
         return ASSUMED_MEMORY_BYTES
 
 
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e9:.6f} GB"
+def _size_text(size_bytes: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes} B"
 
 
 class _Flattener:

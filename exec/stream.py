@@ -22,7 +22,7 @@ from samebits.kernels.random import philox4x32
 
 EPOCH_SHUFFLE: Final = "epoch_shuffle"
 MAX_ROWS: Final = 1 << 31
-ORDER_SIZE_BYTES: Final = 64  # what a row costs while an epoch is shuffled: its counter, its words, its place
+ORDER_SIZE_BYTES: Final = 80  # what a row costs while an epoch is shuffled: its counter, its words, its place
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def test_verify_fails_before_the_replay_if_its_key_is_unusable(
     with Store(tmp_path / "second") as other:
         author_key(other)
         (Path(other.path) / "keys" / "author.key").write_text("nonsense\n")
-        with pytest.raises(LedgerError, match="author.key"):
+        with pytest.raises(LedgerError, match="not a private key"):
             samebits.verify(run.address, other, source=store)
 
 
@@ -172,6 +172,7 @@ def with_tree(field: str, entries: dict[str, Digest]) -> Job:
 def bad_jobs() -> list[tuple[Job, str]]:
     job = make_job()
     tensor = next(address for address, node in job.nodes.items() if node.kind == "tensor")
+    bad = Node("tree", {"entries": {"a\n\x1b[2J": tensor}})
     scalar = node_address(job.nodes[job.spec.state])
     w = job.nodes[job.spec.state].body["entries"]
     assert isinstance(w, dict)
@@ -179,7 +180,7 @@ def bad_jobs() -> list[tuple[Job, str]]:
     return [
         (with_tree("data", {}), "^.*the job has no data$"),
         (with_tree("data", {"x": w["w"]}), "data x is a scalar"),
-        (with_tree("state", {"a\n\x1b[2J": tensor}), "name 'a\\\\n\\\\x1b\\[2J' is unprintable"),
+        (changed(job, {"state": node_address(bad)}, [bad]), r"'a\\n\\x1b\[2J' can't be a name in a tree"),
         (with_tree("state", {"w": scalar}), "not a tensor but a tree"),
         (changed(job, {"state": job.spec.step}, []), f"state {job.spec.step} is a graph, not a tree"),
         (changed(job, {"step": tensor}, []), f"graph {tensor} is a tensor, not a graph"),
@@ -206,7 +207,7 @@ def test_tree_names_of_job_files_follow_the_rules_of_trees() -> None:
 
 def test_texts_of_jobs_and_graphs_are_printable() -> None:
     spec = make_job(changes={"arithmetic": "x\n\x1b[31mfake: verified"}).spec
-    with pytest.raises(JobError, match="arithmetic version 'x\\\\n.* is unprintable") as raised:
+    with pytest.raises(JobError, match=r"arithmetic version 'x\\n.* is unprintable") as raised:
         JobSpec.from_node(spec.to_node())
     assert str(raised.value).isprintable()
     with pytest.raises(GraphError, match="node 0: the operation 'a\\\\nb' is unprintable"):

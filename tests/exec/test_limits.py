@@ -58,10 +58,16 @@ def wide_graph(elements: int, op: str) -> Graph:
     return build.build()
 
 
-@pytest.mark.parametrize("op", ["broadcast_in_dim", "iota", "pad", "exp"])
-def test_run_refuses_a_small_job_that_wants_terabytes(tmp_path: Path, op: str) -> None:
+@pytest.mark.parametrize(
+    ("op", "worst"),
+    [("broadcast_in_dim", "reduce_sum"), ("iota", "reduce_sum"), ("pad", "pad"), ("exp", "exp")],
+)
+def test_run_refuses_a_small_job_that_wants_terabytes(tmp_path: Path, op: str, worst: str) -> None:
     """Such jobs of less than 1 kB ate gigabytes until the machine killed something."""
-    with Store(tmp_path) as store, pytest.raises(RunError, match=rf"step graph needs .* GB at node \d+ \({op}\)"):
+    with (
+        Store(tmp_path) as store,
+        pytest.raises(RunError, match=rf"step graph needs \d+\.\d GB at node \d+ \({worst}\)"),
+    ):
         samebits.run(with_step(wide_graph(1 << 39, op)), store)
     assert not log_directory(store).exists()
 
@@ -90,7 +96,7 @@ def test_peak_counts_what_lives_at_once() -> None:
     assert plan.peak.size_bytes == 120
     assert plan.peak.launch is plan.launches[1]
     check_memory("step", plan, 5, 125)
-    with pytest.raises(RunError, match=r"the step graph needs 0.000126 GB at node 1 \(abs\)"):
+    with pytest.raises(RunError, match=r"the step graph needs 126 B at node 1 \(abs\)"):
         check_memory("step", plan, 6, 125)
 
 
@@ -167,7 +173,7 @@ def test_check_type_measures_the_axes_of_tensors_without_elements(shape: tuple[i
             check_type("op", tensor)
 
 
-@pytest.mark.parametrize("rows", [1 << 20, 1 << 31, (1 << 32) - 1, 1 << 62])
+@pytest.mark.parametrize("rows", [1 << 20, 1 << 31, (1 << 32) - 1, 1 << 60])
 def test_run_refuses_rows_without_elements(tmp_path: Path, rows: int) -> None:
     """[2^32 - 1, 0] are no bytes of data, but 32 GiB of row numbers."""
     empty = Node("tensor", {"dtype": "f32", "shape": [rows, 0], "blob": hash_blob(b"")})
@@ -205,7 +211,7 @@ def test_run_accepts_a_cadence_beyond_its_steps(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         run = samebits.run(make_job(), store, checkpoint_every=1 << 52, commit_every=(1 << 53) - 1)
         assert len(run.commits) == 1
-        with pytest.raises(RunError, match="checkpoint_every .* not below 2\\^53"):
+        with pytest.raises(RunError, match=r"checkpoint_every .* not below 2\^53"):
             samebits.run(make_job(), store, checkpoint_every=1 << 53)
 
 
