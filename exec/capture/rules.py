@@ -7,5 +7,7 @@ from typing import Final
 from samebits.exec.capture import rules_elementwise, rules_nn, rules_shape
 from samebits.exec.capture.lowering import RULES
 
+__all__ = ["FILES", "RULES", "SUPPORTED"]
+
 FILES: Final = (rules_elementwise, rules_shape, rules_nn)
 SUPPORTED: Final = frozenset(RULES)

@@ -16,9 +16,9 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from samebits.exec.canonical import read_graph  # noqa: E402
-from samebits.exec.capture.lowering import RULES  # noqa: E402
+from samebits.exec.capture import rules  # noqa: E402
 from samebits.exec.devices.numpy_device import NumpyDevice  # noqa: E402
-from samebits.exec.errors import CaptureError, JobError  # noqa: E402
+from samebits.exec.errors import CaptureError, JobError, RunError  # noqa: E402
 from samebits.exec.job import BATCH, METRICS, STATE, Job  # noqa: E402
 from samebits.exec.planner import plan_graph  # noqa: E402
 from samebits.exec.training import training_job  # noqa: E402
@@ -455,16 +455,32 @@ def test_evaluation_is_checked_as_a_step_is(evaluate: Any, message: str) -> None
 def test_capture_with_a_wrong_rule_is_refused_by_the_check_against_eager(
     monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
-    right = RULES[op]
+    right = rules.RULES[op]
 
     def wrong(low: Any, *arguments: Any, **options: Any) -> Any:
         result = right(low, *arguments, **options)
         return low.op("mul", result, low.full(1.05, result.type.dtype, result.type.shape))
 
-    monkeypatch.setitem(RULES, op, wrong)
+    monkeypatch.setitem(rules.RULES, op, wrong)
     for optimizer in (sgd, OPTIMIZERS["AdamW"]):
         with pytest.raises(CaptureError, match=r"state/.* differs from eager PyTorch by 0\.[0-3]"):
             capture(train, optimizer)
+
+
+def test_capture_refuses_a_rule_that_gives_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rules.RULES, "aten.tanh", lambda low, x: low.cast(x, "bf16"))
+    with pytest.raises(CaptureError, match=r"aten.tanh gives bf16\[64,32\] here, torch f32\[64,32\]"):
+        capture(train)
+
+
+@pytest.mark.parametrize("label", [10, -1, 2**40])
+def test_a_label_outside_the_classes_stops_the_run(label: int) -> None:
+    job, _ = capture(train)
+    images, labels = digits()
+    wrong = labels[:64].clone()
+    wrong[5] = label
+    with pytest.raises(RunError, match="index -1 is outside"):
+        Replay(job).step(images[:64] / 16, wrong)
 
 
 def test_capture_takes_half_precision_models() -> None:
