@@ -8,7 +8,7 @@ import numpy as np
 
 from samebits.cas import Digest, Node, node_address, tensor_node, tree_node
 from samebits.exec.builder import GraphBuilder
-from samebits.exec.canonical import graph_node
+from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.graph import Graph
 from samebits.exec.job import Evaluation, Job, JobSpec
 from samebits.exec.stream import Stream
@@ -71,3 +71,14 @@ def make_job(*, rate: float = 0.1, steps: int = 25, metric: str = "loss", change
         "evaluation": Evaluation(add(graph_node(evaluation_graph())), add_tree({"target": 3.0})),
     }
     return Job(JobSpec(**{**fields, **(changes or {})}), nodes, blobs)
+
+
+def changed(job: Job, fields: dict[str, Any], nodes: list[Node]) -> Job:
+    """Return a job with other fields and more nodes."""
+    changes = {name: getattr(job.spec, name) for name in JobSpec.__slots__} | fields
+    return Job(JobSpec(**changes), {**job.nodes, **{node_address(node): node for node in nodes}}, job.blobs)
+
+
+def with_step(graph: Graph) -> Job:
+    """Return the small job with another step graph."""
+    return changed(make_job(), {"step": graph_address(graph)}, [graph_node(graph)])

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.exec.small_job import BATCH_SIZE, make_job
+from tests.exec.small_job import BATCH_SIZE, changed, make_job, with_step
 
 import samebits
 from samebits.cas import Digest, Node, Store, node_address, tree_node
 from samebits.cas.encoding import decode, encode
 from samebits.exec import verify as verifying
 from samebits.exec.builder import GraphBuilder
-from samebits.exec.canonical import graph_address, graph_node, parse_graph
+from samebits.exec.canonical import parse_graph
 from samebits.exec.commits import Commit, make_commit, read_commits
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import DeviceError, GraphError, JobError, RunError
@@ -37,17 +37,6 @@ from samebits.ledger import LedgerError, Log
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "first") as opened:
         yield opened
-
-
-def changed(job: Job, fields: dict[str, Any], nodes: list[Node]) -> Job:
-    """Return a job with other fields and more nodes."""
-    changes = {name: getattr(job.spec, name) for name in JobSpec.__slots__} | fields
-    return Job(JobSpec(**changes), {**job.nodes, **{node_address(node): node for node in nodes}}, job.blobs)
-
-
-def with_step(graph: Graph) -> Job:
-    """Return the small job with another step graph."""
-    return changed(make_job(), {"step": graph_address(graph)}, [graph_node(graph)])
 
 
 def indexing_step(index: int) -> Graph:

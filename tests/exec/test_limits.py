@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.exec.small_job import BATCH_SIZE, make_job
+from tests.exec.small_job import BATCH_SIZE, changed, make_job, with_step
 
 import samebits
 from samebits.cas import Digest, Node, Store, hash_blob, node_address, tree_node
 from samebits.exec import machine
 from samebits.exec.builder import GraphBuilder
-from samebits.exec.canonical import canonicalize, graph_address, graph_node
+from samebits.exec.canonical import canonicalize, graph_address
 from samebits.exec.commits import commit_steps
 from samebits.exec.errors import GraphError, JobError, RunError
 from samebits.exec.graph import MAX_CALL_DEPTH, Graph, GraphNode, check_graph
-from samebits.exec.job import Job, JobSpec
+from samebits.exec.job import Job
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
 from samebits.exec.runner import log_directory
 from samebits.exec.stream import Stream
@@ -28,17 +28,6 @@ from samebits.kernels.inference import check_type
 from samebits.kernels.types import TensorType
 
 F32 = TensorType("f32", (2,))
-
-
-def changed(job: Job, fields: dict[str, Any], nodes: list[Node]) -> Job:
-    """Return a job with other fields and more nodes."""
-    changes = {name: getattr(job.spec, name) for name in JobSpec.__slots__} | fields
-    return Job(JobSpec(**changes), {**job.nodes, **{node_address(node): node for node in nodes}}, job.blobs)
-
-
-def with_step(graph: Graph) -> Job:
-    """Return the small job with another step graph."""
-    return changed(make_job(), {"step": graph_address(graph)}, [graph_node(graph)])
 
 
 def wide_graph(elements: int, op: str) -> Graph:
