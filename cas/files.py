@@ -60,13 +60,10 @@ def get_file(store: Store, digest: Digest, path: Path | str) -> int:
     path = Path(path)
     parts = _parts(store, digest)
     size_bytes = 0
-    with _errors_named(path):
-        if path.exists() and not path.is_file():
-            raise FileError(path, "is not a regular file")
-        with _replacing(path) as file:
-            for part in parts:
-                for row in store.read_rows(part):
-                    size_bytes += file.write(row)
+    with replacing_file(path) as file:
+        for part in parts:
+            for row in store.read_rows(part):
+                size_bytes += file.write(row)
     return size_bytes
 
 
@@ -89,8 +86,20 @@ def _parts(store: Store, digest: Digest) -> list[Digest]:
 
 
 @contextmanager
+def replacing_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file in the same folder that takes the place of `path`, synced to disk, if all goes well.
+
+    Raises FileError for a path that can't be written or that is there and no regular file.
+    """
+    with _errors_named(path):
+        if path.exists() and not path.is_file():
+            raise FileError(path, "it is there and not a regular file")
+        with _replacing(path) as file:
+            yield file
+
+
+@contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file in the same folder that takes the place of `path` if all goes well."""
     temporary = path.parent / f".samebits-{secrets.token_hex(8)}.part"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

@@ -7,8 +7,6 @@ computes them. Always inside: the job, its graphs, and the trees and tensor reco
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Final
 from samebits.cas import (
     CasError,
     Digest,
+    FileError,
     Node,
     decode_node,
     encode_node,
@@ -27,6 +26,7 @@ from samebits.cas import (
     tensor_info,
 )
 from samebits.cas.encoding import decode, encode
+from samebits.cas.files import replacing_file
 from samebits.cas.tensor import TensorInfo
 from samebits.exec.canonical import GRAPH_KIND
 from samebits.exec.errors import JobError
@@ -69,7 +69,11 @@ def save_job(job: Job, path: Path | str, *, embed: str = "none") -> int:
             "blobs": [job.blobs[blob] for blob in sorted(wanted)],
         }
     )
-    _write_atomically(Path(path), encoded)
+    try:
+        with replacing_file(Path(path)) as file:
+            file.write(encoded)
+    except FileError as error:
+        raise JobError(str(error)) from error
     return len(encoded)
 
 
@@ -183,23 +187,3 @@ def _node(job: Job, address: Digest, what: str) -> Node:
     if address not in nodes:
         raise JobError(f"{what} {address} is not in the job file")
     return nodes[address]
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by another, or make it; raises JobError, also for a path that is no regular file."""
-    try:
-        if path.exists() and not path.is_file():
-            raise JobError(f"{path}: it is there and not a regular file")
-        temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise JobError(f"{path}: {error.strerror or error}") from error

@@ -131,8 +131,8 @@ class Lowering:
         kept = tuple(1 if i in positive else n for i, n in enumerate(value.type.shape))
         return self.reshape(reduced, kept) if keep else reduced
 
-    def along(self, value: ValueRef, axis: int) -> ValueRef:
-        """Broadcast a reduced value (axis kept with size 1) back along `axis` of the result at hand."""
+    def along(self, value: ValueRef) -> ValueRef:
+        """Broadcast a reduced value (its axes kept with size 1) back to the shape of the result at hand."""
         return self.broadcast(value, self.result.shape)
 
 

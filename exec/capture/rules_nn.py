@@ -137,14 +137,14 @@ def _not_f64(low: Lowering) -> None:
 
 
 def _minus_max(low: Lowering, x: ValueRef, axis: int) -> ValueRef:
-    return low.op("sub", x, low.along(low.reduce("reduce_max", x, [axis], keep=True), axis))
+    return low.op("sub", x, low.along(low.reduce("reduce_max", x, [axis], keep=True)))
 
 
 @rule("_softmax")
 def _softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> ValueRef:
     _not_f64(low)
     exponentials = low.op("exp", _minus_max(low, low.cast(x, "f32"), axis))
-    total = low.along(low.reduce("reduce_sum", exponentials, [axis], keep=True), axis)
+    total = low.along(low.reduce("reduce_sum", exponentials, [axis], keep=True))
     return low.cast(low.op("div", exponentials, total), low.result.dtype)
 
 
@@ -153,7 +153,7 @@ def _softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: int,
     _not_f64(low)
     gradient, y = low.cast(gradient, "f32"), low.cast(y, "f32")
     product = low.op("mul", gradient, y)
-    total = low.along(low.reduce("reduce_sum", product, [axis], keep=True), axis)
+    total = low.along(low.reduce("reduce_sum", product, [axis], keep=True))
     return low.cast(low.op("sub", product, low.op("mul", y, total)), low.result.dtype)
 
 
@@ -162,14 +162,14 @@ def _log_softmax(low: Lowering, x: ValueRef, axis: int, to_float: bool) -> Value
     _not_f64(low)
     shifted = _minus_max(low, low.cast(x, "f32"), axis)
     total = low.reduce("reduce_sum", low.op("exp", shifted), [axis], keep=True)
-    return low.cast(low.op("sub", shifted, low.along(low.op("log", total), axis)), low.result.dtype)
+    return low.cast(low.op("sub", shifted, low.along(low.op("log", total))), low.result.dtype)
 
 
 @rule("_log_softmax_backward_data")
 def _log_softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: int, dtype: Any) -> ValueRef:
     _not_f64(low)
     gradient, y = low.cast(gradient, "f32"), low.cast(y, "f32")
-    total = low.along(low.reduce("reduce_sum", gradient, [axis], keep=True), axis)
+    total = low.along(low.reduce("reduce_sum", gradient, [axis], keep=True))
     return low.cast(low.op("sub", gradient, low.op("mul", low.op("exp", y), total)), low.result.dtype)
 
 
