@@ -15,18 +15,18 @@ from samebits.cas import Store
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import OUR_ERRORS, command, print_fields, print_json
 from samebits.exec.conformance import check_device
-from samebits.exec.devices.registry import DEVICES
+from samebits.exec.devices.registry import describe_device, list_devices, make_device
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.kernels.version import ARITHMETIC
 from samebits.ledger import Log
 
-LIBRARIES = ("numpy", "blake3", "lmdb", "msgpack", "cryptography", "torch")
+LIBRARIES = ("numpy", "blake3", "lmdb", "msgpack", "cryptography", "torch", "pyopencl", "pycuda")
 
 
 @command
 def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
     """Check devices, arithmetic, store and versions. Exit code 2 if something is broken."""
-    devices = {name: _check_device(name) for name in DEVICES}
+    devices = {name: _check_device(name) for name in list_devices()}
     path = store_path(store)
     stored = _check_store(path)
     versions = {"samebits": samebits.__version__, "python": platform.python_version()}
@@ -49,16 +49,19 @@ def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
 def _check_device(name: str) -> dict[str, Any]:
     started = time.perf_counter()
     try:
-        vectors = check_device(DEVICES[name]())
+        device = make_device(name)
+        vectors = check_device(device)
     except OUR_ERRORS as error:
         return {"usable": False, "reason": str(error)}
-    return {"usable": True, "vectors": vectors, "seconds": round(time.perf_counter() - started, 3)}
+    seconds = round(time.perf_counter() - started, 3)
+    return {"usable": True, "device": describe_device(device), "vectors": vectors, "seconds": seconds}
 
 
 def _device_text(found: dict[str, Any]) -> str:
     if not found["usable"]:
-        return f"refused: {found['reason']}"
-    return f"conforms: {found['vectors']} vectors, every bit right, in {found['seconds']:.2f} s"
+        return f"not usable: {found['reason']}"
+    checked = f"{found['vectors']} vectors, every bit right, in {found['seconds']:.2f} s"
+    return f"conforms: {checked} ({found['device']})"
 
 
 def _check_store(path: Path) -> dict[str, Any]:

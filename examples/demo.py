@@ -1,5 +1,6 @@
-"""The main job, end to end: run it, then verify it in a second process with a second, empty store."""
+"""The main job, end to end: run it on one device, then verify it on another, in a second process and an empty store."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -15,14 +16,17 @@ def main() -> None:
     scratch = ROOT / ".demo"
     shutil.rmtree(scratch, ignore_errors=True)
     first, second = scratch / "runner", scratch / "verifier"
+    device = "opencl" if importlib.util.find_spec("pyopencl") else "numpy"
 
-    print("1. train examples/digits.job and chain the run in the ledger", flush=True)
-    command = [*SAMEBITS, "run", str(ROOT / "examples" / "digits.job"), "--store", str(first), "--json"]
+    print(f"1. train examples/digits.job on {device} and chain the run in the ledger", flush=True)
+    job = str(ROOT / "examples" / "digits.job")
+    command = [*SAMEBITS, "run", job, "--store", str(first), "--device", device, "--json"]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     run = json.loads(finished.stdout)["run"]
 
-    print(f"2. verify run {run} in a second process and a second, empty store", flush=True)
-    sys.exit(subprocess.run([*SAMEBITS, "verify", run, "--store", str(second), "--from", str(first)]).returncode)
+    print(f"2. verify run {run} on numpy, in a second process and a second, empty store", flush=True)
+    verify = [*SAMEBITS, "verify", run, "--store", str(second), "--from", str(first), "--device", "numpy"]
+    sys.exit(subprocess.run(verify).returncode)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.devices.protocol import Device
-from samebits.exec.errors import DeviceError
+from samebits.exec.errors import DeviceError, RunError
+from samebits.exec.graph import Graph
 from samebits.exec.planner import plan_graph
 from samebits.kernels.conformance import Vector, load_vectors
 from samebits.kernels.reference import type_of
@@ -18,12 +19,32 @@ Array = NDArray[Any]
 
 
 def check_device(device: Device) -> int:
-    """Run every vector on the device; returns their number, or raises DeviceError naming the first wrong bit."""
+    """Run every vector on the device; returns their number, or raises DeviceError naming the first wrong bit.
+
+    All vectors are one graph: a device with kernels compiles one program, not one for each vector.
+    """
     vectors = load_vectors()
-    for vector in vectors:
-        actual = apply_on(device, vector.op, vector.operands, vector.attributes)
-        _compare(device, vector, actual)
+    graph, given = vectors_graph()
+    try:
+        execute = device.compile(plan_graph(graph))
+        outputs = execute({name: device.upload(operand) for name, operand in given.items()})
+    except RunError as error:
+        raise DeviceError(f"device {device.name} fails on the conformance vectors: {error}") from error
+    for number, vector in enumerate(vectors):
+        _compare(device, vector, device.download(outputs[f"v{number:05d}"]))
     return len(vectors)
+
+
+def vectors_graph() -> tuple[Graph, dict[str, Array]]:
+    """Return the graph that computes every vector, and its inputs; the output of vector 7 is named v00007."""
+    builder = GraphBuilder()
+    given: dict[str, Array] = {}
+    for number, vector in enumerate(load_vectors()):
+        names = [f"v{number:05d}-{i:04d}" for i in range(len(vector.operands))]
+        given |= dict(zip(names, vector.operands, strict=True))
+        inputs = [builder.input(name, type_of(given[name])) for name in names]
+        builder.output(f"v{number:05d}", builder.op(vector.op, *inputs, **vector.attributes))
+    return builder.build(), given
 
 
 def apply_on(device: Device, op: str, operands: tuple[Array, ...], attributes: dict[str, Any]) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from samebits.cas import CasError, Digest, Node, Store, get_tensor, read_tree, tensor_info
 from samebits.exec.canonical import GRAPH_KIND, parse_graph, read_graph
+from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.protocol import Buffer, Device, Executable
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
@@ -68,6 +69,11 @@ class JobMachine:
     def download(self, state: Mapping[str, Buffer]) -> dict[str, Array]:
         """Return a state as arrays."""
         return {name: self._device.download(buffer) for name, buffer in state.items()}
+
+    def kernels(self) -> list[KernelSource]:
+        """Return the kernel sources that steps and evaluation run."""
+        executables = [self._step] if self._evaluate is None else [self._step, self._evaluate]
+        return [kernel for executable in executables for kernel in executable.kernels]
 
     def step(self, t: int, state: State) -> tuple[State, dict[str, Array]]:
         """Run step t; returns the new state and the metrics, to which the last step adds those of the evaluation."""

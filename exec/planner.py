@@ -38,12 +38,12 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a device compiles: named inputs, launches in order, named outputs, the number of values, its memory."""
+    """What a device compiles: named inputs, launches in order, named outputs, the types of all values, its memory."""
 
     inputs: tuple[tuple[str, TensorType], ...]
     launches: tuple[Launch, ...]
     outputs: tuple[tuple[str, int], ...]
-    values: int
+    types: tuple[TensorType, ...]  # of every value, by number
     peak: Peak
 
 
@@ -67,7 +67,9 @@ def plan_graph(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Plan:
         Launch(op, operands, results, attributes, tuple(sorted(free)), where)
         for (op, operands, results, attributes, where), free in zip(flat.launches, release, strict=True)
     )
-    return Plan(graph.inputs, launches, outputs, len(flat.sizes), _find_peak(len(graph.inputs), launches, flat.sizes))
+    sizes = [tensor.size_bytes for tensor in flat.types]
+    peak = _find_peak(len(graph.inputs), launches, sizes)
+    return Plan(graph.inputs, launches, outputs, tuple(flat.types), peak)
 
 
 def _find_peak(inputs: int, launches: Sequence[Launch], sizes: Sequence[int]) -> Peak:
@@ -113,16 +115,16 @@ def _size_text(size_bytes: int) -> str:
 
 
 class _Flattener:
-    """Numbers the values of a graph and of every graph it calls; `sizes` holds the bytes of each value."""
+    """Numbers the values of a graph and of every graph it calls; `types` holds the type of each value."""
 
     def __init__(self, known: dict[Digest, TypedGraph]) -> None:
         self._known = known
         self.launches: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = []
-        self.sizes: list[int] = []
+        self.types: list[TensorType] = []
 
     def new_value(self, tensor: TensorType) -> int:
-        self.sizes.append(tensor.size_bytes)
-        return len(self.sizes) - 1
+        self.types.append(tensor)
+        return len(self.types) - 1
 
     def add(self, typed: TypedGraph, values: list[int], prefix: str) -> None:
         """Append the launches of a graph; `values` maps its value numbers, and grows by the results."""

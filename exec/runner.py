@@ -10,6 +10,7 @@ from pathlib import Path
 
 from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
+from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import Job
@@ -72,6 +73,7 @@ def run(
     address = put_job(job, store)
     machine = JobMachine(address, store, opened)
     chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
+    kernels = put_kernels(store, machine.kernels())
     state = machine.initial_state()
     state_in = machine.spec.state
     commits: list[Digest] = []
@@ -88,7 +90,7 @@ def run(
             if progress is not None:
                 progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
         state_in = chain.add_segment(
-            first, stop, state_in, _put_state(store, machine, state), made, opened.name, opened.kernels()
+            first, stop, state_in, _put_state(store, machine, state), made, opened.name, kernels
         )
         commits += chain.last_commits
     return Run(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebits.kernels.errors import OpError
+from samebits.kernels.rounding import is_nan
 
 Array = NDArray[Any]
 
@@ -59,4 +60,4 @@ def _order_keys(x: Array) -> Array:
     if x.dtype.kind == "i":
         return np.asarray(bits ^ sign)
     keys = np.where(bits & sign, ~bits, bits | sign)
-    return np.asarray(np.where(np.isnan(x), ~unsigned.type(0), keys))
+    return np.asarray(np.where(is_nan(x), ~unsigned.type(0), keys))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from samebits.cas import Digest
+from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.protocol import Array, Executable
 from samebits.exec.errors import RunError
 from samebits.exec.planner import Launch, Plan
@@ -38,20 +38,25 @@ class NumpyDevice:
         return buffer
 
     def compile(self, plan: Plan) -> Executable:
-        """Return a function that evaluates the launches in order and frees each value after its last use."""
+        """Return the plan itself, to be evaluated launch by launch."""
+        return _NumpyExecutable(plan)
 
-        def execute(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            values: list[Array | None] = [None] * plan.values
-            for position, (name, _) in enumerate(plan.inputs):
-                values[position] = inputs[name]
-            for launch in plan.launches:
-                values[launch.results[0]] = _launch(launch, [values[operand] for operand in launch.operands])
-                for value in launch.release:
-                    values[value] = None
-            return {name: values[value] for name, value in plan.outputs}  # type: ignore[misc]
 
-        return execute
+class _NumpyExecutable:
+    """Evaluates launches in order and frees each value after its last use. NumPy runs no kernel source."""
 
-    def kernels(self) -> Sequence[Digest]:
-        """Return nothing: NumPy runs no kernel source."""
-        return ()
+    kernels: Sequence[KernelSource] = ()
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        plan = self._plan
+        values: list[Array | None] = [None] * len(plan.types)
+        for position, (name, _) in enumerate(plan.inputs):
+            values[position] = inputs[name]
+        for launch in plan.launches:
+            values[launch.results[0]] = _launch(launch, [values[operand] for operand in launch.operands])
+            for value in launch.release:
+                values[value] = None
+        return {name: values[value] for name, value in plan.outputs}  # type: ignore[misc]

@@ -1,18 +1,29 @@
-"""The device protocol: what a machine must offer to run plans."""
+"""The device protocols: what runs plans, and what a machine with kernels must offer to do so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from samebits.cas import Digest
+from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.planner import Plan
+from samebits.kernels.codegen.program import Layout
 
 Array = NDArray[Any]
 Buffer = Any  # what a device holds a tensor in; only that device looks inside
-Executable = Callable[[Mapping[str, Buffer]], dict[str, Buffer]]
+
+
+class Executable(Protocol):
+    """A compiled plan."""
+
+    @property
+    def kernels(self) -> Sequence[KernelSource]:
+        """Return the kernel sources that it runs."""
+
+    def __call__(self, inputs: Mapping[str, Buffer]) -> dict[str, Buffer]:
+        """Map inputs by name to outputs by name; raises RunError."""
 
 
 class Device(Protocol):
@@ -27,7 +38,38 @@ class Device(Protocol):
         """Copy a tensor back."""
 
     def compile(self, plan: Plan) -> Executable:
-        """Prepare a plan; the result maps inputs by name to outputs by name."""
+        """Prepare a plan."""
 
-    def kernels(self) -> Sequence[Digest]:
-        """Return the addresses of the kernel sources compiled so far."""
+
+class Backend(Protocol):
+    """A machine that runs kernels, in the order in which they are launched. Raises DeviceError."""
+
+    name: str
+    language: str  # "opencl" | "cuda"
+    layout: Layout
+    host_products: bool  # the host sees buffers in place, and its BLAS may work on them
+    options: tuple[str, ...]  # of the compiler
+
+    def describe(self) -> str:
+        """Return the device and its driver, in one line."""
+
+    def allocate(self, size_bytes: int) -> Any:
+        """Return a new buffer."""
+
+    def upload(self, buffer: Any, data: Array) -> None:
+        """Copy a contiguous array to the front of a buffer."""
+
+    def download(self, buffer: Any, data: Array) -> None:
+        """Copy the front of a buffer to a contiguous array, when all work before is done."""
+
+    def compile(self, source: str, names: Sequence[str]) -> Sequence[Any]:
+        """Return a kernel object for each name; the same name twice gives two objects."""
+
+    def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
+        """Run a kernel on buffers with so many work-items; items is a multiple of group."""
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+
+    def on_host(self, buffers: Sequence[Any], sizes: Sequence[int]) -> Any:
+        """Return a context manager that gives buffers as flat uint8 arrays, in place, when all work before is done."""

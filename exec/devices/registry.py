@@ -1,23 +1,73 @@
-"""Devices by name. One that is opened runs the conformance vectors first: one wrong bit and it is refused."""
+"""Devices by name. One that is opened must conform to the vectors: one wrong bit and it is refused.
+
+Names: ``numpy``; ``opencl`` (the first OpenCL device, a GPU before a CPU) or ``opencl:1`` (the second); ``cuda`` or
+``cuda:1``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
+import numpy as np
+
 from samebits.exec.conformance import check_device
+from samebits.exec.devices.cuda import CudaBackend
+from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.devices.numpy_device import NumpyDevice
-from samebits.exec.devices.protocol import Device
+from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
+from samebits.exec.devices.passed import has_passed, remember_passed
+from samebits.exec.devices.protocol import Backend, Device
 from samebits.exec.errors import DeviceError
 
-DEVICES: Final[Mapping[str, Callable[[], Device]]] = {"numpy": NumpyDevice}
+DEVICES: Final = ("numpy", "opencl", "cuda")
+
+
+def list_devices() -> list[str]:
+    """Return the names of all devices that this machine may have: each OpenCL device by number."""
+    try:
+        count = len(list_opencl_devices())
+    except DeviceError:
+        count = 0  # `opencl` itself says why
+    return ["numpy", *(["opencl"] if count < 2 else [f"opencl:{n}" for n in range(count)]), "cuda"]
+
+
+def describe_device(device: Device) -> str:
+    """Return what a device is, with its driver."""
+    return device.backend.describe() if isinstance(device, KernelDevice) else f"NumPy {np.__version__} on the CPU"
+
+
+def make_device(name: str) -> Device:
+    """Make a device by name, unchecked; raises DeviceError if it is unknown, missing or can't keep the contract."""
+    kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if kind not in DEVICES or (colon and (kind == "numpy" or not number.isascii() or not number.isdigit())):
+        known = ", ".join(DEVICES)
+        raise DeviceError(
+            f"unknown device {name!r} (known: {known}; opencl:N and cuda:N take the device of that number)"
+        )
+    if kind == "numpy":
+        return NumpyDevice()
+    return KernelDevice(_open_backend(kind, int(number or 0)))
+
+
+def _open_backend(kind: str, number: int) -> Backend:
+    if kind == "cuda":
+        return CudaBackend(number)
+    devices = list_opencl_devices()
+    if number >= len(devices):
+        raise DeviceError(f"device opencl: there are {len(devices)} OpenCL devices, no number {number}")
+    return OpenclBackend(devices[number])
 
 
 def open_device(name: str, *, check: bool = True) -> Device:
-    """Open a device by name; raises DeviceError if it is unknown or fails the conformance vectors."""
-    if not isinstance(name, str) or name not in DEVICES:
-        raise DeviceError(f"unknown device {name!r} (known: {', '.join(DEVICES)})")
-    device = DEVICES[name]()
+    """Open a device by name; raises DeviceError if it is unknown, missing or fails the conformance vectors.
+
+    That a device with its driver passed is remembered for this version of the kernels.
+    """
+    device = make_device(name)
     if check:
+        if isinstance(device, KernelDevice) and has_passed(device.backend):
+            return device
         check_device(device)
+        if isinstance(device, KernelDevice):
+            remember_passed(device.backend)
     return device

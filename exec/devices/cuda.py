@@ -1,0 +1,93 @@
+"""The CUDA backend: the kernels of the OpenCL backend, compiled by nvcc through pycuda."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from samebits.exec.devices.protocol import Array
+from samebits.exec.errors import DeviceError
+from samebits.kernels.codegen.program import Layout
+
+INSTALL: Final = "install the extra samebits[cuda] (it needs nvcc, a C++ compiler and Python's headers)"
+# no contraction, subnormals kept, quotients and roots rounded to nearest
+CUDA_OPTIONS: Final = ("--fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true", "-std=c++17", "-O3")
+
+
+class CudaBackend:
+    """One CUDA device and its primary context. Work runs in order on the default stream."""
+
+    name = "cuda"
+    language = "cuda"
+    options: tuple[str, ...] = CUDA_OPTIONS
+    layout: Layout = "gpu"
+    host_products = False
+
+    def __init__(self, number: int = 0) -> None:
+        """Open a device by number; raises DeviceError that says what is missing."""
+        try:
+            import pycuda.compiler
+            import pycuda.driver
+        except ImportError as error:
+            raise DeviceError(
+                f"device cuda: pycuda is not installed or finds no driver ({error}); {INSTALL}"
+            ) from error
+        self._driver: Any = pycuda.driver
+        self._compiler: Any = pycuda.compiler
+        with self._errors("open"):
+            self._driver.init()
+            if number >= self._driver.Device.count():
+                raise DeviceError(f"device cuda: there is no CUDA device {number}")
+            self._device = self._driver.Device(number)
+            self._context = self._device.retain_primary_context()
+            self._context.push()
+
+    def describe(self) -> str:
+        """Return device, compute capability and driver."""
+        major, minor = self._device.compute_capability()
+        driver = self._driver.get_driver_version()
+        return f"{self._device.name()}, sm_{major}{minor}, CUDA driver {driver // 1000}.{driver % 1000 // 10}"
+
+    def allocate(self, size_bytes: int) -> Any:
+        """Return a new buffer."""
+        with self._errors("allocate"):
+            return self._driver.mem_alloc(size_bytes)
+
+    def upload(self, buffer: Any, data: Array) -> None:
+        """Copy a contiguous array to the front of a buffer."""
+        with self._errors("upload"):
+            self._driver.memcpy_htod(buffer, data.reshape(-1).view("u1"))
+
+    def download(self, buffer: Any, data: Array) -> None:
+        """Copy the front of a buffer to a contiguous array."""
+        with self._errors("download"):
+            self._driver.memcpy_dtoh(data.reshape(-1).view("u1"), buffer)
+
+    def compile(self, source: str, names: Sequence[str]) -> Sequence[Any]:
+        """Return a function for each name. pycuda keeps what nvcc made on disk by hash of source and options."""
+        with self._errors("compile"):
+            module = self._compiler.SourceModule(source, options=list(self.options), no_extern_c=True)
+            return [module.get_function(name) for name in names]
+
+    def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
+        """Launch a kernel."""
+        with self._errors("launch"):
+            kernel(*buffers, block=(group, 1, 1), grid=(items // group, 1))
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        with self._errors("synchronize"):
+            self._context.synchronize()
+
+    def on_host(self, buffers: Sequence[Any], sizes: Sequence[int]) -> Any:
+        """Refuse: the host does not share the device's memory, and no program asks for it."""
+        raise AssertionError("a program for a device with its own memory has no steps of the host")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (self._driver.Error, self._driver.CompileError) as error:
+            line = " ".join(str(error).split())[:400]
+            raise DeviceError(f"device cuda: {what}: {line}") from error

@@ -1,0 +1,162 @@
+"""A device that runs kernels, on any backend: plans become programs, buffers stay where they are between runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from samebits.cas.dtype import numpy_dtype
+from samebits.exec.devices.kernel_source import KernelSource
+from samebits.exec.devices.protocol import Array, Backend, Executable
+from samebits.exec.errors import DeviceError, RunError
+from samebits.exec.planner import Plan
+from samebits.kernels.codegen.host import HOST_STEPS
+from samebits.kernels.codegen.lowering import ERROR_BYTES, Lowered, lower
+from samebits.kernels.codegen.program import HostCall
+from samebits.kernels.codegen.schedule import Operation
+from samebits.kernels.errors import KernelError, OpError
+from samebits.kernels.reference import type_of
+from samebits.kernels.types import TensorType
+
+_ALIGNMENT: Final = 256  # sizes of buffers are multiples of it, so that freed ones fit again
+
+
+class Pool:
+    """Buffers of a backend. One that nobody holds any more is used again: work on it runs in order."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._free: dict[int, list[Any]] = {}
+
+    def take(self, size_bytes: int) -> Block:
+        """Return a buffer of at least this size."""
+        rounded = -(-max(size_bytes, 1) // _ALIGNMENT) * _ALIGNMENT
+        free = self._free.get(rounded)
+        if free:
+            return Block(free.pop(), rounded, self._free)
+        try:
+            return Block(self._backend.allocate(rounded), rounded, self._free)
+        except DeviceError:
+            self._free.clear()  # gives the memory back
+            return Block(self._backend.allocate(rounded), rounded, self._free)
+
+
+class Block:
+    """One buffer, given back to its pool when it is no longer referred to."""
+
+    __slots__ = ("_free", "_size_bytes", "buffer")
+
+    def __init__(self, buffer: Any, size_bytes: int, free: dict[int, list[Any]]) -> None:
+        self.buffer = buffer
+        self._size_bytes = size_bytes
+        self._free = free
+
+    def __del__(self) -> None:
+        self._free.setdefault(self._size_bytes, []).append(self.buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTensor:
+    """A tensor in a buffer."""
+
+    type: TensorType
+    block: Block
+
+
+class KernelDevice:
+    """Runs plans as kernels."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self.backend = backend
+        self._pool = Pool(backend)
+
+    def upload(self, array: Array) -> DeviceTensor:
+        """Copy an array to a buffer."""
+        tensor = DeviceTensor(type_of(array), self._pool.take(array.nbytes))
+        if array.nbytes:
+            self.backend.upload(tensor.block.buffer, np.ascontiguousarray(array))
+        return tensor
+
+    def download(self, buffer: DeviceTensor) -> Array:
+        """Copy a tensor back."""
+        array = np.empty(buffer.type.shape, numpy_dtype(buffer.type.dtype))
+        if array.nbytes:
+            self.backend.download(buffer.block.buffer, array)
+        return array
+
+    def compile(self, plan: Plan) -> Executable:
+        """Lower a plan to a program and compile it; raises RunError or DeviceError."""
+        try:
+            lowered = lower(
+                plan.types,
+                len(plan.inputs),
+                [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches],
+                [value for _, value in plan.outputs],
+                layout=self.backend.layout,
+                host_products=self.backend.host_products,
+            )
+        except KernelError as error:
+            raise RunError(f"device {self.name}: {error}") from error
+        return _KernelExecutable(self.backend, self._pool, plan, lowered)
+
+
+class _KernelExecutable:
+    """A compiled program: its temporaries are allocated once, its outputs for each run."""
+
+    def __init__(self, backend: Backend, pool: Pool, plan: Plan, lowered: Lowered) -> None:
+        program = lowered.program
+        self._backend, self._pool, self._plan, self._lowered = backend, pool, plan, lowered
+        self._steps = program.steps
+        source = program.source
+        self.kernels: Sequence[KernelSource] = ()
+        if program.kernels:
+            self.kernels = (KernelSource(backend.language, backend.options, source),)
+        names = [step.kernel for step in self._steps if not isinstance(step, HostCall)]
+        objects = iter(backend.compile(source, names) if names else ())
+        self._objects = [None if isinstance(step, HostCall) else next(objects) for step in self._steps]
+        # outputs come first: an output may have the place of a buffer number, never of an input
+        self._outputs = dict.fromkeys(lowered.outputs)
+        per_run = {*range(len(plan.inputs)), *self._outputs}
+        self._fixed = {
+            number: pool.take(size) for number, size in enumerate(program.sizes) if size and number not in per_run
+        }
+        for number, data in program.contents.items():
+            backend.upload(self._fixed[number].buffer, np.frombuffer(data, np.uint8))
+
+    def __call__(self, inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
+        buffers: dict[int, Any] = {number: block.buffer for number, block in self._fixed.items()}
+        for number, (name, wanted) in enumerate(self._plan.inputs):
+            if inputs[name].type != wanted:
+                raise RunError(f"input {name} is {inputs[name].type}, want {wanted}")
+            buffers[number] = inputs[name].block.buffer
+        sizes = self._lowered.program.sizes
+        made = {number: self._pool.take(sizes[number]) for number in self._outputs}
+        buffers |= {number: block.buffer for number, block in made.items()}
+        errors = self._lowered.errors
+        if errors is not None:
+            self._backend.upload(buffers[errors], np.zeros(ERROR_BYTES, np.uint8))
+        for step, kernel in zip(self._steps, self._objects, strict=True):
+            given = [buffers[number] for number in step.buffers]
+            if isinstance(step, HostCall):
+                with self._backend.on_host(given, [sizes[number] for number in step.buffers]) as arrays:
+                    HOST_STEPS[step.name](arrays, step.parameters)
+            else:
+                self._backend.launch(kernel, given, step.items, step.group)
+        if errors is not None:
+            self._check(buffers[errors])
+        types = self._plan.types
+        outputs = zip(self._plan.outputs, self._lowered.outputs, strict=True)
+        return {name: DeviceTensor(types[value], made[number]) for (name, value), number in outputs}
+
+    def _check(self, buffer: Any) -> None:
+        words = np.empty(ERROR_BYTES // 4, np.uint32)
+        self._backend.download(buffer, words)
+        if words[0]:
+            failure = self._lowered.failures[int(words[0]) - 1]
+            index = int(words[1:3].view(np.int64)[0])
+            error = OpError(failure.op, f"index {index} is outside 0..{failure.rows - 1}")
+            raise RunError(f"node {failure.node}: {error}")

@@ -1,0 +1,140 @@
+"""The OpenCL backend: any OpenCL 1.2 device with f64, through pyopencl. PoCL makes a device of the CPU itself."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+
+from samebits.exec.devices.protocol import Array
+from samebits.exec.errors import DeviceError
+from samebits.kernels.codegen.program import Layout
+
+INSTALL: Final = "install the extra samebits[opencl]"
+
+
+def import_pyopencl() -> Any:
+    """Return the module pyopencl; raises DeviceError that says how to get it."""
+    try:
+        import pyopencl
+    except ImportError as error:
+        raise DeviceError(f"device opencl: pyopencl is not installed; {INSTALL}") from error
+    return pyopencl
+
+
+def list_opencl_devices() -> list[Any]:
+    """Return every OpenCL device, those without PoCL first; raises DeviceError if there is none."""
+    cl = import_pyopencl()
+    try:
+        platforms = cl.get_platforms()
+        devices = [device for platform in platforms for device in platform.get_devices()]
+    except cl.Error as error:
+        raise DeviceError(f"device opencl: no OpenCL platform answers ({_line(error)}); {INSTALL}") from error
+    if not devices:
+        raise DeviceError(f"device opencl: there is no OpenCL device; {INSTALL}")
+    return sorted(devices, key=lambda device: bool(device.type & cl.device_type.CPU))
+
+
+class OpenclBackend:
+    """One OpenCL device with an in-order queue."""
+
+    name = "opencl"
+    language = "opencl"
+    options: tuple[str, ...] = ()
+
+    def __init__(self, device: Any = None, *, layout: Layout | None = None) -> None:
+        """Open a device, by default the first: a GPU before a CPU. Raises DeviceError if it lacks f64."""
+        self._cl = cl = import_pyopencl()
+        device = list_opencl_devices()[0] if device is None else device
+        self._device = device
+        if not device.double_fp_config:
+            raise DeviceError(f"device opencl: {device.name.strip()} has no f64")
+        if not device.double_fp_config & cl.device_fp_config.DENORM:
+            raise DeviceError(f"device opencl: {device.name.strip()} flushes f64 subnormals")
+        if not device.single_fp_config & cl.device_fp_config.DENORM:
+            raise DeviceError(f"device opencl: {device.name.strip()} flushes f32 subnormals")
+        if "cl_khr_int64_base_atomics" not in device.extensions:
+            raise DeviceError(f"device opencl: {device.name.strip()} has no 64-bit atomics")
+        is_cpu = bool(device.type & cl.device_type.CPU)
+        self.layout: Layout = layout or ("cpu" if is_cpu else "gpu")
+        self.host_products = is_cpu and self.layout == "cpu"
+        with _errors("open"):
+            self._context = cl.Context([device])
+            self._queue = cl.CommandQueue(self._context, device)
+        self._flags = cl.mem_flags.READ_WRITE | (cl.mem_flags.ALLOC_HOST_PTR if is_cpu else 0)
+        self._map_flags = cl.map_flags.READ | cl.map_flags.WRITE
+
+    def describe(self) -> str:
+        """Return device, platform, driver and how work is divided."""
+        device = self._device
+        name, platform = (" ".join(text.split()) for text in (device.name, device.platform.name))
+        return f"{name}, {platform} {device.driver_version.strip()}, {self.layout} layout"
+
+    def allocate(self, size_bytes: int) -> Any:
+        """Return a new buffer, of the host's memory on a CPU."""
+        with _errors("allocate"):
+            return self._cl.Buffer(self._context, self._flags, size_bytes)
+
+    def upload(self, buffer: Any, data: Array) -> None:
+        """Copy a contiguous array to the front of a buffer."""
+        with _errors("upload"):
+            self._cl.enqueue_copy(self._queue, buffer, data.reshape(-1).view(np.uint8), is_blocking=True)
+
+    def download(self, buffer: Any, data: Array) -> None:
+        """Copy the front of a buffer to a contiguous array."""
+        with _errors("download"):
+            self._cl.enqueue_copy(self._queue, data.reshape(-1).view(np.uint8), buffer, is_blocking=True)
+
+    def compile(self, source: str, names: Sequence[str]) -> Sequence[Any]:
+        """Return a kernel object for each name. PoCL keeps what it compiled on disk by hash of source and options."""
+        with _errors("compile"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # PoCL's own cache is the faster one: asking PoCL for a binary compiles everything once more
+            cache = False if self.layout == "cpu" else None
+            program = self._cl.Program(self._context, source).build(list(self.options), cache_dir=cache)
+            return [self._cl.Kernel(program, name) for name in names]
+
+    def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
+        """Enqueue a kernel."""
+        with _errors("launch"):
+            kernel.set_args(*buffers)
+            self._cl.enqueue_nd_range_kernel(self._queue, kernel, (items,), (group,))
+
+    def synchronize(self) -> None:
+        """Wait for the queue."""
+        with _errors("synchronize"):
+            self._queue.finish()
+
+    @contextmanager
+    def on_host(self, buffers: Sequence[Any], sizes: Sequence[int]) -> Iterator[list[Array]]:
+        """Map buffers: on a CPU they are the host's memory, nothing is copied."""
+        mapped = []
+        try:
+            with _errors("map"):
+                for buffer, size in zip(buffers, sizes, strict=True):
+                    array, _ = self._cl.enqueue_map_buffer(
+                        self._queue, buffer, self._map_flags, 0, (size,), np.uint8, is_blocking=True
+                    )
+                    mapped.append(array)
+            yield mapped
+        finally:
+            for array in mapped:
+                array.base.release(self._queue)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    cl = import_pyopencl()
+    try:
+        yield
+    except cl.Error as error:
+        raise DeviceError(f"device opencl: {what}: {_line(error)}") from error
+    except MemoryError as error:
+        raise DeviceError(f"device opencl: {what}: out of memory") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]

@@ -1,0 +1,180 @@
+"""Devices with kernels: fusion, views, memory and errors, on whole graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.exec.kernel_devices import LAYOUTS, check_same, open_opencl, run_on
+from tests.exec.operands import values
+
+from samebits.exec.builder import GraphBuilder, ValueRef
+from samebits.exec.devices.kernel_device import KernelDevice
+from samebits.exec.devices.numpy_device import NumpyDevice
+from samebits.exec.errors import RunError
+from samebits.exec.graph import Graph
+from samebits.exec.planner import plan_graph
+from samebits.kernels.codegen.lowering import Lowered, lower
+from samebits.kernels.codegen.program import Layout
+from samebits.kernels.codegen.schedule import Operation
+from samebits.kernels.types import TensorType
+
+F32 = "f32"
+
+
+def lowered(graph: Graph, layout: Layout = "cpu") -> Lowered:
+    """Return the program of a graph."""
+    plan = plan_graph(graph)
+    operations = [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches]
+    outputs = [value for _, value in plan.outputs]
+    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout, host_products=layout == "cpu")
+
+
+class RandomGraph:
+    """Grows a graph from random operations on random earlier values."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.build = GraphBuilder()
+        self.values: list[ValueRef] = []
+        self.inputs: dict[str, Any] = {}
+        for i in range(3):
+            shape = tuple(int(n) for n in self.rng.choice([1, 3, 4, 33, 65], int(self.rng.integers(1, 4))))
+            dtype = str(self.rng.choice(["f32", "f32", "bf16", "i32"]))
+            self.inputs[f"x{i}"] = values(self.rng, dtype, shape)
+            self.values.append(self.build.input(f"x{i}", TensorType(dtype, shape)))
+        for _ in range(int(self.rng.integers(4, 22))):
+            self.values.append(self._grow(self.values[int(self.rng.integers(len(self.values)))]))
+        for i, k in enumerate(self.rng.choice(len(self.values), 4)):
+            self.build.output(f"y{i}", self.values[int(k)])
+
+    def _grow(self, x: ValueRef) -> ValueRef:
+        rng, build, shape = self.rng, self.build, x.type.shape
+        numbers = x.type.dtype != "bool"
+        match int(rng.integers(9 if numbers else 3)):
+            case 0:
+                return build.op("transpose", x, permutation=tuple(int(i) for i in rng.permutation(len(shape))))
+            case 1:
+                return build.op("reshape", x, new_sizes=(x.type.size,) if rng.random() < 0.5 else (1, *shape[::-1]))
+            case 2:
+                if x.type.size > 1 << 14 or len(shape) > 3:
+                    return build.op(
+                        "slice", x, start_indices=(0,) * len(shape), limit_indices=shape, strides=(3,) * len(shape)
+                    )
+                return build.op(
+                    "broadcast_in_dim", x, shape=(2, *shape), broadcast_dimensions=tuple(range(1, len(shape) + 1))
+                )
+            case 3 | 4 | 5:
+                same = [v for v in self.values if v.type == x.type]
+                other = same[int(rng.integers(len(same)))]
+                return build.op(str(rng.choice(["add", "sub", "mul", "max", "min"])), x, other)
+            case 6:
+                if not shape:
+                    return build.op("neg", x)
+                return build.op(str(rng.choice(["reduce_sum", "reduce_max"])), x, axes=(int(rng.integers(len(shape))),))
+            case 7:
+                other = build.op(str(rng.choice(["abs", "neg"])), x)
+                return build.op("select_n", build.op("lt", x, other), x, other)
+            case _:
+                if len(shape) != 2 or x.type.dtype == "i32":
+                    return build.op("sign", x)
+                return build.op("dot_general", x, build.op("transpose", x, permutation=(1, 0)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 1 << 30))
+def test_random_graphs_give_the_bits_of_numpy(layout: Layout, seed: int) -> None:
+    graph = RandomGraph(seed)
+    check_same(graph.build.build(), graph.inputs, layout)
+
+
+def test_lower_fuses_a_chain_into_one_kernel() -> None:
+    build = GraphBuilder()
+    tensor = TensorType(F32, (128, 64))
+    x, bias = build.input("x", tensor), build.input("bias", TensorType(F32, (64,)))
+    v = build.op("add", x, build.op("broadcast_in_dim", bias, shape=(128, 64), broadcast_dimensions=(1,)))
+    zero = build.op("constant", dtype=F32, shape=(), value=bytes(4))
+    v = build.op("max", v, build.op("broadcast_in_dim", zero, shape=(128, 64), broadcast_dimensions=()))
+    v = build.op("convert_element_type", build.op("exp", build.op("neg", v)), new_dtype="bf16")
+    build.output("y", v)
+    program = lowered(build.build()).program
+    assert len(program.steps) == len(program.kernels) == 1
+    assert sum(program.sizes) == 128 * 64 * 6 + 64 * 4  # inputs and output, no intermediate
+
+
+def test_lower_gives_equal_graphs_equal_sources() -> None:
+    assert lowered(RandomGraph(7).build.build()) == lowered(RandomGraph(7).build.build())
+
+
+def test_memory_of_a_chain_of_products_is_reused() -> None:
+    build = GraphBuilder()
+    v = x = build.input("x", TensorType(F32, (64, 64)))
+    for _ in range(12):
+        v = build.op("reduce_sum", build.op("dot_general", v, x), axes=())
+    build.output("y", v)
+    one = lowered(build.build()).program
+    assert sum(one.sizes) < 12 * 64 * 64 * 4 * 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outputs_that_are_inputs_constants_or_views_are_copies(layout: Layout) -> None:
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (3, 2)))
+    for name in ("a", "b"):
+        build.output(name, x)
+    turned = build.op("transpose", x, permutation=(1, 0))
+    total = build.op("add", turned, turned)
+    for name, value in (("c", turned), ("d", total), ("e", total), ("f", build.op("reshape", total, new_sizes=(6,)))):
+        build.output(name, value)
+    build.output("g", build.op("constant", dtype="u8", shape=(3,), value=b"\1\2\3"))
+    build.output("h", build.op("iota", dtype="i64", shape=(2, 3), dimension=1))
+    check_same(build.build(), {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}, layout)
+
+
+def test_outputs_outlive_the_next_run() -> None:
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (1000,)))
+    build.output("x", build.op("add", x, x))
+    device = open_opencl("cpu")
+    execute = device.compile(plan_graph(build.build()))
+    kept = [execute({"x": device.upload(np.full(1000, i, np.float32))}) for i in range(5)]
+    state = {"x": device.upload(np.ones(1000, np.float32))}
+    for _ in range(10):
+        state = execute(state)
+    assert [float(device.download(out["x"])[7]) for out in kept] == [0, 2, 4, 6, 8]
+    assert np.array_equal(device.download(state["x"]), np.full(1000, 1024, np.float32))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("bad", [-1, 5, 1 << 40])
+@pytest.mark.parametrize("op", ["gather", "scatter_add"])
+def test_an_index_out_of_range_is_named_and_nothing_is_returned(op: str, bad: int, layout: Layout) -> None:
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (5, 2)))
+    at = build.input("at", TensorType("i64", (3,)))
+    operands = [x, at] if op == "gather" else [x, at, build.input("up", TensorType(F32, (3, 2)))]
+    build.output("y", build.op(op, *operands))
+    inputs = {"x": np.ones((5, 2), np.float32), "at": np.array([0, bad, 4]), "up": np.ones((3, 2), np.float32)}
+    given_inputs = {name: inputs[name] for name, _ in build.build().inputs}
+    messages = []
+    for device in (NumpyDevice(), open_opencl(layout)):
+        with pytest.raises(RunError) as raised:
+            run_on(device, build.build(), given_inputs)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1] == f"node 0: {op}: index {bad} is outside 0..4"
+
+
+def test_compile_reports_its_kernel_source() -> None:
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (4,)))
+    build.output("y", build.op("exp", x))
+    device = open_opencl("cpu")
+    assert isinstance(device, KernelDevice)
+    (source,) = device.compile(plan_graph(build.build())).kernels
+    assert source.language == "opencl"
+    assert "KERNEL void" in source.text
+    assert source.to_node() == device.compile(plan_graph(build.build())).kernels[0].to_node()

@@ -1,0 +1,287 @@
+"""Kernels of dot_general bit for bit against the NumPy engine, in both layouts: borders, strides, corners, types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from samebits.cas.dtype import INTEGERS, dtype_name, numpy_dtype
+from samebits.kernels.codegen import dot_cpu
+from samebits.kernels.codegen.dot import lower_dot
+from samebits.kernels.codegen.program import Layout, ProgramBuilder
+from samebits.kernels.codegen.view import COUNT, Splat, View, stored
+from samebits.kernels.dot import dot_general
+from samebits.kernels.types import TensorType
+from tests.kernels.float_samples import sample
+from tests.kernels.run_program import Runner, as_array, run_lowering
+
+Array = npt.NDArray[Any]
+LAYOUTS: tuple[Layout, ...] = ("cpu", "gpu")
+TOP = np.float32(127 / 128) - np.float32(2.0**-24)  # quantises to the largest whole number, 127 * 2^(p-7)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A product that is compiled once: sizes (B, M, K, N), how the operands lie in memory, attributes."""
+
+    sizes: tuple[int, int, int, int]
+    form: str = "plain"
+    grid: str = "both"
+    precision: str = "highest"
+    dtype: str = "f32"
+
+    def stored_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of what the buffers hold."""
+        batch, m, k, n = self.sizes
+        return {
+            "plain": ((batch, m, k), (batch, k, n)),
+            "transposed": ((batch, k, m), (batch, n, k)),
+            "half": ((batch, m, k), (batch, n, k)),
+            "shared": ((batch, m, k), (1, k, n)),
+            "repeated": ((1, m, k), (batch, k, 1)),
+            "cut": ((batch, m + 1, 2 * k), (batch, k, n + 3)),
+        }[self.form]
+
+    def views(self, a: View, b: View) -> tuple[View, View]:
+        """Return the operands as (B, M, K) and (B, K, N)."""
+        batch, m, k, n = self.sizes
+        if self.form == "transposed":
+            return a.transpose((0, 2, 1)), b.transpose((0, 2, 1))
+        if self.form == "half":
+            return a, b.transpose((0, 2, 1))
+        if self.form in ("shared", "repeated"):
+            return a.broadcast((batch, m, k), (0, 1, 2)), b.broadcast((batch, k, n), (0, 1, 2))
+        if self.form == "cut":
+            a = a.slice((0, 1, 1), (batch, m + 1, 2 * k), (1, 1, 2)).reverse(2)
+            return a, b.slice((0, 0, 2), (batch, k, n + 2), (1, 1, 1)).reverse(1)
+        return a, b
+
+    def arrays(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """Return the same of arrays."""
+        batch, m, k, n = self.sizes
+        if self.form == "transposed":
+            return a.swapaxes(1, 2), b.swapaxes(1, 2)
+        if self.form == "half":
+            return a, b.swapaxes(1, 2)
+        if self.form in ("shared", "repeated"):
+            return np.broadcast_to(a, (batch, m, k)), np.broadcast_to(b, (batch, k, n))
+        if self.form == "cut":
+            return a[:, 1:, 1::2][:, :, ::-1], b[:, ::-1, 2 : n + 2]
+        return a, b
+
+
+class Product:
+    """A compiled case."""
+
+    def __init__(self, case: Case, layout: Layout) -> None:
+        builder = ProgramBuilder(layout)
+        self._case = case
+        operands = [
+            stored(
+                builder.buffer(numpy_dtype(case.dtype).itemsize * int(np.prod(shape))), TensorType(case.dtype, shape)
+            )
+            for shape in case.stored_shapes()
+        ]
+        self._type = TensorType(case.dtype, (case.sizes[0], case.sizes[1], case.sizes[3]))
+        out = stored(builder.buffer(self._type.size_bytes), self._type)
+        a, b = case.views(operands[0], operands[1])
+        lower_dot(builder, a, b, out, precision=case.precision, grid=case.grid)
+        self._runner = Runner(builder)
+
+    def check(self, a: Array, b: Array, what: object = "") -> None:
+        """Compare the product of these contents of the buffers with the NumPy engine's."""
+        self._runner.write(0, a)
+        self._runner.write(1, b)
+        self._runner.write(2, np.full(self._type.size_bytes, 0xA5, np.uint8))
+        self._runner.run()
+        got = as_array(self._runner.read(2), self._type)
+        left, right = self._case.arrays(a, b)
+        grid: Any = self._case.grid
+        precision: Any = self._case.precision
+        wanted = dot_general(left, right, precision=precision, grid=grid)
+        check_bits(got, wanted, (self._case, what))
+
+
+def check_bits(got: Array, wanted: Array, what: object) -> None:
+    """Compare two arrays of one type bit for bit."""
+    assert got.dtype == wanted.dtype
+    kind = np.dtype(f"<u{got.dtype.itemsize}")
+    np.testing.assert_array_equal(got.view(kind), np.ascontiguousarray(wanted).view(kind), str(what))
+
+
+@cache
+def product_of(case: Case, layout: Layout) -> Product:
+    """Compile a case once a session."""
+    return Product(case, layout)
+
+
+def float_contents(case: Case, seed: int) -> Iterator[tuple[str, Array, Array]]:
+    """Yield contents of every kind for a case's buffers."""
+    shapes = case.stored_shapes()
+    for kind in ("ordinary", "subnormal", "huge", "wide", "any", "cancelling"):
+        left, right = (sample(kind, shape, case.dtype, seed + i) for i, shape in enumerate(shapes))
+        yield kind, left, right
+    rng = np.random.default_rng(seed)
+    a, b = (sample("ordinary", shape, case.dtype, seed + i) for i, shape in enumerate(shapes))
+    for x in (a, b):  # some lines vanish, a few elements are huge, tiny or special
+        x[:, rng.integers(0, x.shape[1])] = -0.0
+        x[:, :, rng.integers(0, x.shape[2])] = 0.0
+        for value in (np.nan, np.inf, -np.inf, 2.0**-149, -(2.0**-133), 2.0**127, 0.0):
+            if rng.integers(0, 2):
+                place = tuple(rng.integers(0, size) for size in x.shape)
+                x[place] = np.float32(value).astype(x.dtype) if case.dtype != "f16" or value < 1e5 else np.inf
+    yield "special", a, b
+    top = TOP.astype(numpy_dtype(case.dtype))
+    a, b = np.full(shapes[0], top), np.full(shapes[1], top)
+    yield "largest whole numbers", a, b
+    b = b.copy()
+    b[:, ::2] *= b.dtype.type(-1)
+    a[:, -1, -1] = b[:, -1, -1] = b.dtype.type(2.0**-22)
+    yield "largest whole numbers that cancel", a, b
+
+
+BORDERS = [
+    Case((1, 1, 1, 1)),
+    Case((2, 2, 7, 8), "plain", "columns", "high"),
+    Case((1, 9, 8, 2), "plain", "rows"),
+    Case((1, 63, 9, 65), "transposed", "both"),
+    Case((1, 64, 65, 63), "half", "columns"),
+    Case((1, 65, 63, 7), "transposed", "rows", "high"),
+    Case((3, 5, 64, 9), "cut", "both", "high"),
+    Case((2, 3, 129, 127), "cut", "rows"),
+    Case((3, 7, 31, 33), "shared", "both"),
+    Case((3, 8, 31, 6), "repeated", "columns"),
+    Case((3, 129, 5, 4), "repeated", "rows"),
+    Case((1, 4, 511, 128), "half", "both"),
+    Case((1, 1, 512, 129), "plain", "both", "high"),
+    Case((1, 129, 513, 1), "plain", "both"),
+    Case((1, 12, 1025, 10), "transposed", "columns"),
+    Case((1, 6, 30, 9), "plain", "both", "highest", "bf16"),
+    Case((2, 7, 260, 8), "half", "rows", "highest", "f16"),
+]
+GPU_BORDERS = [
+    Case((1, 1, 1, 1)),
+    Case((3, 5, 64, 9), "cut", "both", "high"),
+    Case((1, 65, 63, 129), "transposed", "rows"),
+    Case((2, 9, 513, 1), "half", "columns"),
+    Case((2, 7, 1025, 8), "plain", "both", "highest", "bf16"),
+    Case((3, 8, 31, 6), "repeated", "columns", "high", "f16"),
+]
+
+
+@pytest.mark.parametrize("case", BORDERS, ids=str)
+def test_dot_on_a_cpu_has_the_bits_of_the_numpy_engine(case: Case) -> None:
+    for what, a, b in float_contents(case, seed=sum(case.sizes)):
+        product_of(case, "cpu").check(a, b, what)
+
+
+@pytest.mark.parametrize("case", GPU_BORDERS, ids=str)
+def test_dot_on_a_gpu_has_the_bits_of_the_numpy_engine(case: Case) -> None:
+    for what, a, b in float_contents(case, seed=sum(case.sizes)):
+        product_of(case, "gpu").check(a, b, what)
+
+
+@pytest.mark.parametrize("grid", ["both", "columns"])
+def test_dot_in_separate_kernels(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # several tiles and partial sums, ends of both in the midst of a panel
+    monkeypatch.setattr(dot_cpu, "_SINGLE", 0)
+    case = Case((2, 101, 700, 131), "plain", grid)
+    product = Product(case, "cpu")
+    for what, a, b in float_contents(case, seed=7):
+        product.check(a, b, what)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dot_lowers_p_beyond_2_to_the_18(layout: Layout) -> None:
+    case = Case((1, 2, 2**18 + 1, 1), "plain", "columns")
+    product = Product(case, layout)
+    product.check(sample("ordinary", (1, 2, 2**18 + 1), "f32", 1), sample("ordinary", (1, 2**18 + 1, 1), "f32", 2))
+    a, b = np.full((1, 2, 2**18 + 1), TOP), np.full((1, 2**18 + 1, 1), TOP)
+    product.check(a, b)
+    b[:, ::2] *= np.float32(-1)
+    a[:, 1, 17] = 2.0**-21
+    product.check(a, b)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["i8", "u16", "i32", "u64"])
+def test_dot_of_integers_wraps(dtype: str, layout: Layout) -> None:
+    assert dtype in INTEGERS
+    form = {"i8": "plain", "u16": "half", "i32": "cut", "u64": "transposed"}[dtype]
+    case = Case((2, 33, 65, 67), form, dtype=dtype)
+    rng = np.random.default_rng(3)
+    a, b = (
+        rng.integers(0, 256, (int(np.prod(shape)), numpy_dtype(dtype).itemsize), np.uint8)
+        .view(numpy_dtype(dtype))
+        .reshape(shape)
+        for shape in case.stored_shapes()
+    )
+    Product(case, layout).check(a, b)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dot_of_nothing_is_plus_zero(layout: Layout) -> None:
+    def lower(builder: ProgramBuilder, operands: Any, out: View) -> None:
+        lower_dot(builder, operands[0], operands[1], out, precision="highest", grid="both")
+
+    a, b = np.zeros((2, 3, 0), np.float32), np.zeros((2, 0, 5), np.float32)
+    got = run_lowering(lower, [a, b], TensorType("f32", (2, 3, 5)), layout=layout)
+    assert not got.view(np.uint32).any()
+    builder = ProgramBuilder(layout)
+    empty = stored(builder.buffer(0), TensorType("f32", (2, 0, 4)))
+    b_view = stored(builder.buffer(2 * 4 * 5 * 4), TensorType("f32", (2, 4, 5)))
+    out = stored(builder.buffer(0), TensorType("f32", (2, 0, 5)))
+    lower_dot(builder, empty, b_view, out, precision="high", grid="rows")
+    assert builder.steps == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dot_of_operands_without_a_buffer(layout: Layout) -> None:
+    def lower(builder: ProgramBuilder, operands: Any, out: View) -> None:
+        a = View(COUNT, "f32", (1, 3, 5), (0, 5, 1), 2)
+        b = View(Splat(np.float32(-0.75).tobytes()), "f32", (1, 5, 4), (0, 0, 0))
+        lower_dot(builder, a, b, out, precision="highest", grid="both")
+
+    got = run_lowering(lower, [], TensorType("f32", (1, 3, 4)), layout=layout)
+    a = (np.arange(15, dtype=np.float32) + 2).reshape(1, 3, 5)
+    check_bits(got, dot_general(a, np.full((1, 5, 4), -0.75, np.float32)), layout)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_dot_of_any_floats(data: st.DataObject) -> None:
+    case = data.draw(st.sampled_from([BORDERS[2], BORDERS[6], BORDERS[9], BORDERS[15]]))
+    kind = np.dtype(f"<u{numpy_dtype(case.dtype).itemsize}")
+    contents = []
+    for shape in case.stored_shapes():
+        rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+        picks = data.draw(st.lists(st.integers(0, 2 ** (8 * kind.itemsize) - 1), min_size=1, max_size=12))
+        bits = rng.choice(np.array(picks, kind), shape)
+        contents.append(bits.view(numpy_dtype(case.dtype)))
+    assert dtype_name(contents[0].dtype) == case.dtype
+    product_of(case, "cpu").check(contents[0], contents[1])
+
+
+def test_dot_refuses_what_it_has_not() -> None:
+    builder = ProgramBuilder("cpu")
+    a = stored(builder.buffer(64), TensorType("f32", (1, 2, 3)))
+    b = stored(builder.buffer(64), TensorType("f32", (1, 3, 4)))
+    out = stored(builder.buffer(64), TensorType("f32", (1, 2, 4)))
+    for bad in (
+        {"precision": "low", "grid": "both"},
+        {"precision": "high", "grid": "none"},
+    ):
+        with pytest.raises(ValueError, match="no precision"):
+            lower_dot(builder, a, b, out, **bad)
+    with pytest.raises(ValueError, match="do not give"):
+        lower_dot(builder, b, a, out, precision="high", grid="both")
+    with pytest.raises(ValueError, match="not defined"):
+        lower_dot(builder, a, b, View(2, "bool", (1, 2, 4), (8, 4, 1)), precision="high", grid="both")
