@@ -57,9 +57,9 @@ def _rank(op: str, dtype: str) -> tuple[str, str]:
         bits = {"f32": "bits32(ELEMENT)", "f64": "bits64(ELEMENT)"}.get(dtype, "ELEMENT")
         return f"u{width}", f"arg_rank_{dtype}({bits}, {flip})"
     unsigned = "u8" if dtype == "bool" else f"u{dtype[1:]}"
-    sign = 0 if dtype == "bool" else int(np.iinfo(numpy_dtype(dtype)).min) & ~int(np.iinfo(numpy_dtype(dtype)).max)
-    flip = sign % (1 << (8 * numpy_dtype(dtype).itemsize))
-    key = f"(({unsigned})ELEMENT ^ {flip:#x}{'ul' if unsigned == 'u64' else 'u'})"
+    sign = 0 if dtype == "bool" else int(np.iinfo(numpy_dtype(dtype)).min)  # of unsigned types: 0
+    mask = sign % (1 << (8 * numpy_dtype(dtype).itemsize))
+    key = f"(({unsigned})ELEMENT ^ {mask:#x}{'ul' if unsigned == 'u64' else 'u'})"
     return unsigned, f"({unsigned}){key}" if is_max else f"({unsigned})~{key}"
 
 

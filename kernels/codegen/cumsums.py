@@ -178,8 +178,10 @@ class _Emitter:
         group += f"i64 begin = segment * {r.segment}, end = begin + {r.segment};\n"
         group += f"if (end > {r.terms}) end = {r.terms};\n"
         where = f"i64 row = g / {r.tiles}, lane = g % {r.tiles} * {r.lanes}, o = row * {r.lane_size} + lane;\n"
-        where += f"i64 base = {r.x.offset} + {offset_text('row', r.x_dims)} + lane * ({r.lane_steps[0]});\n"
-        where += f"i64 place = {offset_text('row', r.out_dims)} + lane * {r.lane_steps[1]};\n"
+        if "base" in body:
+            where += f"i64 base = {r.x.offset} + {offset_text('row', r.x_dims)} + lane * ({r.lane_steps[0]});\n"
+        if "place" in body:
+            where += f"i64 place = {offset_text('row', r.out_dims)} + lane * {r.lane_steps[1]};\n"
         if r.lanes > 1:
             left = f"{r.lane_size} - lane"
             where += f"i32 n = (i32)({left} < {r.lanes} ? {left} : {r.lanes});\n"

@@ -15,7 +15,7 @@ from samebits.kernels.codegen.view import View
 from samebits.kernels.dot import dot_precision
 
 _FLOATS: Final = ("f32", "bf16", "f16")
-_PRECISIONS: Final = {"highest": "highest", "high": "high"}
+_PRECISIONS: Final = ("highest", "high")
 _GRIDS: Final = ("both", "columns", "rows")
 
 

@@ -5,11 +5,12 @@ sums over DEPTH terms stay below that; where the whole sum may not, it is kept i
 
 The product of panels is OpenCL C with double4 and allows contraction: whole numbers don't round, and compilers of
 OpenCL C make good code of it. Measured on 2 cores of Zen 3 with PoCL 3.0, panels of 6 x 8 lines: 38 to 43 GFLOP/s a
-core, NumPy's OpenBLAS 36; hence there is no step of the host.
+core, NumPy's OpenBLAS in f64 36; hence no step is the host's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Template
 from typing import Final
@@ -22,14 +23,19 @@ from samebits.kernels.codegen.view import View
 from samebits.kernels.exact_matmul import safe_depth
 
 LIBRARY: Final = ("dot.h",)
-DEPTH: Final = 256  # of a partial sum: a panel of 8 lines is 16 KiB, half of the first cache; 512 is exact still
-LEFT_TILE: Final = 48  # lines; a tile's panels and sums, 260 KiB at most, stay in the second cache
+# Terms of a partial sum (512: exact at any p, see exact_matmul.safe_depth), lines of a tile. GFLOP/s a core, on 2 cores
+# that other work shared, of a product of 1024^3 (2048^3): 512 x 96 x 64 42 (39), 256 x 96 x 64 39 (38), 256 x 48 x 64
+# 38 (31), 512 x 48 x 64 40 (36), 512 x 96 x 128 41 (39); torch.mm in f32 66 (72).
+DEPTH: Final = 512
+LEFT_TILE: Final = 96
 RIGHT_TILE: Final = 64
 _ALIGN: Final = 8  # f64 values of a cache line
-# Multiply-adds of one batch up to which one work-item does everything: a launch costs as much as 2^18 of them, and
-# batches share out the work by themselves.
-_SINGLE: Final = 1 << 20
+# Work of one batch, in multiply-adds, up to which one work-item does everything: 128^3 takes it 170 us, and three
+# launches, 10 to 60 us each, no less. Batches share out the work by themselves. To make an element a whole number takes
+# as long as 32 multiply-adds.
+_SINGLE: Final = 3 << 20
 _BATCHED: Final = 1 << 24
+_PACKING: Final = 32
 _ENOUGH_BATCHES: Final = 8
 # lines of the left side -> width of its panels and of the right side's: 8 to 12 sums of 4 lanes hide FMA's latency
 _WIDTHS: Final = {1: (1, 32), 2: (2, 16), 3: (3, 16), 4: (4, 8), 5: (5, 8)}
@@ -107,7 +113,6 @@ class _Plan:
     steps: tuple[int, int]  # left, right
     panels: tuple[int, int]
     size: int
-    b: View
 
     @property
     def batch(self) -> int:
@@ -122,39 +127,47 @@ class _Plan:
         return self.left.scaled
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What must be done before the next begins: functions, the statements of item `item` of batch z, items a batch."""
+
+    label: str
+    functions: str
+    body: str
+    items: int
+
+
 def lower_float_cpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: int, grid: str) -> None:
     """Append out = RN(a b). a: (B, M, K), b: (B, K, N), out: (B, M, N), none empty; p and grid as in kernels/dot.py."""
-    plan = _plan(a, b, out, p, grid)
-    work = builder.buffer(8 * plan.size)
-    sources = _sources(a, b)
-    parameters = ", ".join(parameter for _, parameter in sources)
-    head = f"// out: ({plan.batch}, {a.shape[1]}, {b.shape[2]}) {out.dtype}   K = {plan.depth}, p = {p}, grid {grid}"
     if not isinstance(out.source, int):
         raise AssertionError("a dot product writes to a buffer")
-    result = f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out"
-    steps = [
-        *([("scales", *_scales_stage(plan, b))] if plan.scaled else []),
-        ("pack", *_pack_stage(plan)),
-        ("product", *_product_stage(plan)),
-    ]
-    operations = a.shape[1] * plan.depth * b.shape[2]
-    if operations <= (_BATCHED if plan.batch >= _ENOUGH_BATCHES else _SINGLE):
-        functions = "".join(text for _, text, _, _ in steps)
-        body = "".join(
-            f"    for (i64 item = 0; item < {items}; item++) {{\n{body}    }}\n" for _, _, body, items in steps
-        )
-        parts = ", ".join(part for part in (parameters, "GLOBAL f64 *RESTRICT w", result) if part)
-        text = f"{head}\n{functions}\nKERNEL void NAME({parts}) {{\n    i64 z = ITEM;\n{body}}}\n"
-        builder.call("dot", text, [*(n for n, _ in sources), work, out.source], plan.batch, library=LIBRARY)
+    plan = _plan(a, b, out, p, grid)
+    sources = [*source_parameter(a, "a"), *source_parameter(b, "b")]
+    work = (builder.buffer(8 * plan.size), "GLOBAL f64 *RESTRICT w")
+    result = (out.source, f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out")
+    head = f"// out: ({plan.batch}, {a.shape[1]}, {b.shape[2]}) {out.dtype}   K = {plan.depth}, p = {p}, grid {grid}\n"
+    stages = [_pack_stage(plan), _product_stage(plan)]
+    if plan.scaled:
+        stages.insert(0, _scales_stage(plan, b))
+    cost = plan.depth * (a.shape[1] * b.shape[2] + _PACKING * (a.shape[1] + b.shape[2]))
+    if cost <= (_BATCHED if plan.batch >= _ENOUGH_BATCHES else _SINGLE):
+        loops = (f"    for (i64 item = 0; item < {s.items}; item++) {{\n{s.body}    }}\n" for s in stages)
+        body = "    i64 z = ITEM;\n" + "".join(loops)
+        functions = head + "".join(stage.functions for stage in stages)
+        _call(builder, "dot", functions, body, [*sources, work, result], plan.batch)
         return
-    for label, functions, body, items in steps:
-        product = label == "product"
-        used = [] if product else sources
-        last = [(work, "GLOBAL f64 *RESTRICT w"), *([(out.source, result)] if product else [])]
-        parts = ", ".join(parameter for _, parameter in (*used, *last))
-        split = f"    i64 z = ITEM / {items}, item = ITEM % {items};\n"
-        text = f"{head}\n{functions}\nKERNEL void NAME({parts}) {{\n{split}{body}}}\n"
-        builder.call(f"dot_{label}", text, [n for n, _ in (*used, *last)], plan.batch * items, library=LIBRARY)
+    for stage in stages:
+        body = f"    i64 z = ITEM / {stage.items}, item = ITEM % {stage.items};\n{stage.body}"
+        given = [work, result] if stage.label == "dot_product" else [*sources, work]
+        _call(builder, stage.label, head + stage.functions, body, given, plan.batch * stage.items)
+
+
+def _call(
+    builder: ProgramBuilder, label: str, functions: str, body: str, given: Sequence[tuple[int, str]], items: int
+) -> None:
+    parameters = ", ".join(parameter for _, parameter in given)
+    text = f"{functions}\nKERNEL void NAME({parameters}) {{\n{body}}}\n"
+    builder.call(label, text, [number for number, _ in given], items, library=LIBRARY)
 
 
 def _plan(a: View, b: View, out: View, p: int, grid: str) -> _Plan:
@@ -175,23 +188,17 @@ def _plan(a: View, b: View, out: View, p: int, grid: str) -> _Plan:
     for size in sizes:
         starts.append(-(-(starts[-1] + size) // _ALIGN) * _ALIGN)
     up, down, left_steps, right_steps, left_at, right_at, end = starts
-    return _Plan(left, right, swapped, out, up, down, (left_steps, right_steps), (left_at, right_at), end, b)
+    return _Plan(left, right, swapped, out, up, down, (left_steps, right_steps), (left_at, right_at), end)
 
 
-def _sources(a: View, b: View) -> list[tuple[int, str]]:
-    """Return the operands' buffers and parameters, called a and b."""
-    return [*source_parameter(a, "a"), *source_parameter(b, "b")]
-
-
-def _scales_stage(plan: _Plan, b: View) -> tuple[str, str, int]:
-    """Return functions, statements of an item, and the number of items of a batch."""
+def _scales_stage(plan: _Plan, b: View) -> _Stage:
     span, depth = scales_span(b), plan.depth
     source = "b, " if source_parameter(b) else ""
     body = f"    NAME_scales({source}w + {plan.up} + z * {depth}, w + {plan.down} + z * {depth}, z, item * {span});\n"
-    return scales_text(b), body, -(-depth // span)
+    return _Stage("dot_scales", scales_text(b), body, -(-depth // span))
 
 
-def _pack_stage(plan: _Plan) -> tuple[str, str, int]:
+def _pack_stage(plan: _Plan) -> _Stage:
     calls, items = [], []
     for side, steps, panels in zip((plan.left, plan.right), plan.steps, plan.panels, strict=True):
         source = f"{side.name}, " if source_parameter(side.view) else ""
@@ -203,10 +210,10 @@ def _pack_stage(plan: _Plan) -> tuple[str, str, int]:
         items.append(-(-side.lines // side.span))
     first, second = calls[0].replace("ITEM_OF_SIDE", "item"), calls[1].replace("ITEM_OF_SIDE", f"(item - {items[0]})")
     body = f"    if (item < {items[0]}) {first}\n    else {second}\n"
-    return plan.left.pack_text() + plan.right.pack_text(), body, sum(items)
+    return _Stage("dot_pack", plan.left.pack_text() + plan.right.pack_text(), body, sum(items))
 
 
-def _product_stage(plan: _Plan) -> tuple[str, str, int]:
+def _product_stage(plan: _Plan) -> _Stage:
     left, right = plan.left, plan.right
     left_tile = min(max(LEFT_TILE // left.width, 1) * left.width, left.padded)
     right_tile = min(max(RIGHT_TILE // right.width, 1) * right.width, right.padded)
@@ -235,7 +242,7 @@ def _product_stage(plan: _Plan) -> tuple[str, str, int]:
         }
     text = _TILE.substitute(fields, **_registers(left.width, right.width), **_addition(plan, left_tile, right_tile))
     body = f"    NAME_tile(w, out, z, item / {across} * {left_tile}, item % {across} * {right_tile});\n"
-    return text, body, -(-left.padded // left_tile) * across
+    return _Stage("dot_product", text, body, -(-left.padded // left_tile) * across)
 
 
 def _registers(left: int, right: int) -> dict[str, str]:

@@ -120,7 +120,8 @@ class Walk:
                 order = f"item % {self.outputs}, begin = item / {self.outputs}"
             guard = f"i64 item = ITEM;\nif (item >= {self.items}) return;\n"
             base = f"i64 base = {start} + {offset_text('o', self.kept)};\n"
-            return f"{guard}i64 o = {order}, segment = begin;\n{base}", ""
+            segment = ", segment = begin" if self.segments > 1 else ""
+            return f"{guard}i64 o = {order}{segment};\n{base}", ""
         per = -(-self.steps // self.segments)
         last = "end" if self.segments == 1 else f"(begin + {per} < {self.steps} ? begin + {per} : {self.steps})"
         last = str(self.steps) if self.segments == 1 else last

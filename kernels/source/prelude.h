@@ -23,7 +23,6 @@ typedef long i64;
 #define LOCAL local
 #define TABLE constant
 #define RESTRICT restrict
-#define FN static inline
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
 #define ITEM ((i64)get_global_id(0))
 #define LOCAL_ITEM ((i32)get_local_id(0))
@@ -32,16 +31,19 @@ typedef long i64;
 #define bits64(x) as_ulong(x)
 #define from_bits32(x) as_float((u32)(x))
 #define from_bits64(x) as_double((u64)(x))
-#define sqrt64(x) sqrt((f64)(x))
 #define atomic_max_u32(p, v) atomic_max((volatile global u32 *)(p), (u32)(v))
 #define atomic_or_u32(p, v) atomic_or((volatile global u32 *)(p), (u32)(v))
 #define atomic_add_u32(p, v) atomic_add((volatile global u32 *)(p), (u32)(v))
 #define atomic_add_u64(p, v) atom_add((volatile global u64 *)(p), (u64)(v))
 #define atomic_first_u32(p, v) atomic_cmpxchg((volatile global u32 *)(p), 0u, (u32)(v))
-#ifdef __clang__
-#define fma64(a, b, c) __builtin_fma(a, b, c)  // PoCL: lets loops vectorise, where the library call does not
+#ifdef POCL_DEVICE_ADDRESS_BITS  // PoCL: clang's own let loops vectorise, where library calls do not
+#define FN static inline __attribute__((always_inline))
+#define fma64(a, b, c) __builtin_fma((f64)(a), (f64)(b), (f64)(c))
+#define sqrt64(x) __builtin_sqrt((f64)(x))
 #else
+#define FN static inline
 #define fma64(a, b, c) fma((f64)(a), (f64)(b), (f64)(c))
+#define sqrt64(x) sqrt((f64)(x))
 #endif
 
 #elif defined(__CUDACC__)

@@ -15,7 +15,7 @@ FN u32 finite_magnitude_f32(f32 x) {
 // which special value x is; 0 for a finite one
 FN u32 seen_f32(f32 x) {
     u32 b = bits32(x), m = b & 0x7FFFFFFFu;
-    u32 infinite = (b >> 31) + 1u << 1;
+    u32 infinite = ((b >> 31) + 1u) << 1;
     u32 special = m > F32_INF_BITS ? SEEN_NAN : infinite;
     return m < F32_INF_BITS ? 0u : special;
 }

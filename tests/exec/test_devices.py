@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.exec.kernel_devices import open_opencl
 
+from samebits.exec import conformance
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address
 from samebits.exec.conformance import check_device
+from samebits.exec.devices import passed
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Executable
-from samebits.exec.devices.registry import DEVICES, open_device
+from samebits.exec.devices.registry import DEVICES, make_device, open_device
 from samebits.exec.errors import DeviceError, RunError
 from samebits.exec.planner import Plan, plan_graph
+from samebits.kernels.codegen import library, lowering
+from samebits.kernels.codegen.program import Kernel
 from samebits.kernels.conformance import load_vectors
 from samebits.kernels.optable import OPS
 from samebits.kernels.types import TensorType
@@ -50,7 +56,42 @@ class FlippingDevice(NumpyDevice):
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_open_device_runs_every_vector(name: str) -> None:
-    assert check_device(open_device(name)) == len(load_vectors())
+    try:
+        device = make_device(name)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    assert check_device(device) == len(load_vectors())
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "numpy:0", "opencl:", "opencl:-1", "opencl:99", "cuda:٣", None])
+def test_open_device_refuses_unknown_names(name: Any) -> None:
+    with pytest.raises(DeviceError, match="device") as raised:
+        open_device(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_open_device_remembers_who_passed_and_checks_again_when_kernels_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend = open_opencl("cpu").backend
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not passed.has_passed(backend)
+    passed.remember_passed(backend)
+    assert passed.has_passed(backend)
+    monkeypatch.setattr(passed, "_kernels_digest", lambda: "another")
+    assert not passed.has_passed(backend)
+
+
+def test_check_device_refuses_kernels_with_one_wrong_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = library.program_text
+    assert "0x7FFFu + (bits" in right([Kernel("k", "", ("numbers.h",))])
+    few = [vector for vector in load_vectors() if vector.op == "add" and vector.result.dtype == "bfloat16"]
+    monkeypatch.setattr(conformance, "load_vectors", lambda: few)
+    monkeypatch.setattr(
+        lowering, "program_text", lambda kernels: right(kernels).replace("0x7FFFu + (bits", "0x7FFEu + (bits")
+    )
+    with pytest.raises(DeviceError, match=r"device opencl does not conform: .* gave .* the contract demands"):
+        check_device(open_opencl("cpu"))
 
 
 def test_vectors_cover_every_operation() -> None:

@@ -48,7 +48,7 @@ class Runner:
         self._buffers = [cl.Buffer(self._queue.context, flags, size) for size in self._sizes]
         self._steps = list(builder.steps)
         kernels = tuple(builder.kernels.values())
-        program = cl.Program(self._queue.context, program_text(kernels)).build() if kernels else None
+        program: Any = cl.Program(self._queue.context, program_text(kernels)).build() if kernels else None
         self._kernels = {kernel.name: cl.Kernel(program, kernel.name) for kernel in kernels}
         for number, data in builder.contents.items():
             self.write(number, np.frombuffer(data, np.uint8))
@@ -80,10 +80,8 @@ class Runner:
 
         self._queue.finish()
         flags = self._cl.map_flags.READ | self._cl.map_flags.WRITE
-        mapped = [
-            self._cl.enqueue_map_buffer(self._queue, buffer, flags, 0, (buffer.size,), np.uint8)[0]
-            for buffer in buffers
-        ]
+        enqueue_map: Any = self._cl.enqueue_map_buffer
+        mapped = [enqueue_map(self._queue, buffer, flags, 0, (buffer.size,), np.uint8)[0] for buffer in buffers]
         HOST_STEPS[step.name](mapped, step.parameters)
         for each in mapped:
             each.base.release(self._queue)

@@ -21,6 +21,7 @@ from tests.kernels.run_program import run_lowering
 
 LAYOUTS: tuple[Layout, ...] = ("cpu", "gpu")
 UNSUMMED = ("f64", "bool")
+SUMMED = ("f32", "bf16", "f16")
 
 
 def add(comparison: Comparison, op: str, x: Any, axes: tuple[int, ...], style: str = "plain") -> None:
@@ -42,7 +43,7 @@ def operations(name: str) -> list[str]:
     """Return the reductions that are defined for an element type."""
     sums = [] if name in UNSUMMED else ["reduce_sum", "cumsum"]
     truths = ["reduce_and", "reduce_or"] if name == "bool" else []
-    extremes = [] if name == "bool" else ["reduce_max", "reduce_min"]
+    extremes = ["reduce_max", "reduce_min"]
     return [*sums, *truths, *extremes, "argmax", "argmin"]
 
 
@@ -50,8 +51,10 @@ def operations(name: str) -> list[str]:
 def test_reductions_of_every_type_equal_the_reference(layout: Layout) -> None:
     comparison = Comparison(layout)
     shapes = (((6, 37), (1,), "plain"), ((37, 19), (0,), "plain"), ((9, 14), (0,), "transposed"))
-    for seed, name in enumerate(DTYPES):
-        for number, op in enumerate(operations(name)):
+    names = DTYPES if layout == "cpu" else ("f32", "f16", "f64", "i16", "u64", "bool")
+    for seed, name in enumerate(names):
+        chosen = operations(name) if name in FLOATS else operations(name)[seed % 2 :: 2]
+        for number, op in enumerate(chosen):
             shape, axes, style = shapes[(seed + number) % 3]
             kind = "few" if op.startswith("arg") else "any"
             add(comparison, op, random_elements(name, shape, seed, kind), axes, style)
@@ -61,14 +64,12 @@ def test_reductions_of_every_type_equal_the_reference(layout: Layout) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_floats_of_mixed_magnitudes_equal_the_reference(layout: Layout) -> None:
     comparison = Comparison(layout)
-    for name in ("f32", "bf16", "f16"):
-        for kind in ("wide", "subnormal", "cancelling"):
+    for name in SUMMED:
+        for kind in ("wide", "subnormal"):
             x = np.concatenate([random_elements(name, (20, 40), 1, kind), random_elements(name, (4, 40), 2, "any")])
-            add(comparison, "reduce_sum", x, (1,))
-            add(comparison, "reduce_sum", x, (0,))
+            add(comparison, "reduce_sum", x, (1 if kind == "wide" else 0,))
             if kind == "wide":
-                add(comparison, "cumsum", x, (1,))
-                add(comparison, "cumsum", x, (0,))
+                add(comparison, "cumsum", x, (SUMMED.index(name) % 2,))
     comparison.check()
 
 
@@ -76,14 +77,13 @@ def test_floats_of_mixed_magnitudes_equal_the_reference(layout: Layout) -> None:
 @pytest.mark.parametrize("op", ["reduce_sum", "reduce_max", "argmin", "cumsum"])
 def test_long_groups_are_cut_and_joined(op: str, layout: Layout) -> None:
     comparison = Comparison(layout)
-    for n in (8191, 8193, 131072, 131073, 200000):
-        x = random_elements("f32", (n,), n, "wide")
-        x[[n // 3, n // 2]] = np.float32(3e38)
-        add(comparison, op, x, (0,))
-        if n == 200000:
-            x = x.copy()
-            x[150000] = -np.inf if op == "reduce_sum" else np.nan
-            add(comparison, op, x, (0,), "reversed")
+    n = 200000
+    x = random_elements("f32", (n,), n, "wide")
+    x[[n // 3, n // 2]] = np.float32(3e38)
+    add(comparison, op, x, (0,))
+    x = x.copy()
+    x[150000] = -np.inf if op == "reduce_sum" else np.nan
+    add(comparison, op, x, (0,), "reversed")
     add(comparison, op, random_elements("f32", (3, 70001), 1, "wide"), (1,))
     columns = random_elements("f32", (4099, 70), 2, "wide")
     columns[4000, 7], columns[1, 8], columns[4098, 8] = np.nan, np.inf, -np.inf
@@ -95,12 +95,11 @@ def test_long_groups_are_cut_and_joined(op: str, layout: Layout) -> None:
 def test_any_axes_of_strided_views(layout: Layout) -> None:
     comparison = Comparison(layout)
     x = random_elements("f32", (3, 5, 4, 9), 3, "wide")
-    for axes in ((), (0,), (2,), (3,), (0, 2), (1, 3), (0, 1, 2, 3)):
+    for axes in ((2,), (0, 2), (0, 1, 2, 3)) if layout == "gpu" else ((), (2,), (0, 2), (1, 3), (0, 1, 2, 3)):
         add(comparison, "reduce_sum", x, axes, ("plain", "transposed", "reversed", "stepped")[len(axes) % 4])
     for style in ("transposed", "reversed", "stepped"):
-        for axis in (0, 3):
-            add(comparison, "cumsum", x, (axis,), style)
-            add(comparison, "argmax", np.round(x), (axis,), style)
+        add(comparison, "cumsum", x, (0 if style == "stepped" else 3,), style)
+        add(comparison, "argmax", np.round(x), (3 if style == "stepped" else 0,), style)
         add(comparison, "reduce_min", x, (1, 2), style)
     comparison.check()
 
@@ -127,7 +126,8 @@ def test_special_values_decide_sums_and_extremes(layout: Layout) -> None:
     x = from_bits(rows, "f32")
     for op in ("reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin", "cumsum"):
         add(comparison, op, x, (1,))
-        add(comparison, op, np.repeat(x, 2, axis=0), (0,))
+        if op in ("reduce_sum", "cumsum"):
+            add(comparison, op, np.repeat(x, 2, axis=0), (0,))
     comparison.check()
 
 
@@ -149,7 +149,7 @@ def test_repeated_elements_and_numbers_without_a_buffer(layout: Layout) -> None:
     assert run_lowering(count, [], TensorType("i32", (5,)), layout=layout).tolist() == [10, 26, 42, 58, 74]
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(FLOATS[:3]))
 def test_reduce_sum_does_not_depend_on_order_or_layout(seed: int, name: str) -> None:
     x = random_elements(name, (500,), seed, "wide")

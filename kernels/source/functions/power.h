@@ -1,7 +1,7 @@
 // pow.   Needs: prelude.h, exponential.h, logarithm.h
 //
 // pow_f64 is 2^(y log2 |x|) with the logarithm as a sum of two f64, relative error below 2^-49. Where that is too
-// coarse to round, pow_rare is not 0 and pow_rare_f64 decides: exact powers in f64, all others in double-double arithmetic.
+// coarse to round, pow_rare is not 0 and pow_rare_f64 decides: exact powers in f64, all others in double-double.
 // pow_f64 and pow_rare of the same arguments share nearly all their work once both are inlined.
 
 #define POW_LARGEST_EXPONENT 200.0  // 2^200 and 2^-200 round to infinity and 0 in every type, as all beyond
