@@ -42,6 +42,7 @@ class CudaBackend:
             self._device = self._driver.Device(number)
             self._context = self._device.retain_primary_context()
             self._context.push()
+            self.tensor_cores = self._device.compute_capability() >= (8, 0)
 
     def describe(self) -> str:
         """Return device, compute capability and driver."""

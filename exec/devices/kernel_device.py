@@ -98,6 +98,7 @@ class KernelDevice:
                 [value for _, value in plan.outputs],
                 layout=self.backend.layout,
                 host_products=self.backend.host_products,
+                tensor_cores=self.backend.tensor_cores,
             )
         except KernelError as error:
             raise RunError(f"device {self.name}: {error}") from error

@@ -44,6 +44,7 @@ class OpenclBackend:
     name = "opencl"
     language = "opencl"
     options: tuple[str, ...] = ()
+    tensor_cores = False
 
     def __init__(self, device: Any = None, *, layout: Layout | None = None) -> None:
         """Open a device, by default the first: a GPU before a CPU. Raises DeviceError if it lacks f64."""

@@ -48,6 +48,7 @@ class Backend(Protocol):
     language: str  # "opencl" | "cuda"
     layout: Layout
     host_products: bool  # the host sees buffers in place, and its BLAS may work on them
+    tensor_cores: bool  # it has CUDA's int8 matrix units
     options: tuple[str, ...]  # of the compiler
 
     def describe(self) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES, as_f32, element
 from samebits.kernels.codegen.dot_integer import wide_type
+from samebits.kernels.codegen.dot_tensor import lower_digit_product, suits_tensor_cores
 from samebits.kernels.codegen.folds import source_parameter
 from samebits.kernels.codegen.program import GROUP_SIZE, ProgramBuilder
 from samebits.kernels.codegen.view import View, contiguous_strides
@@ -135,8 +136,12 @@ def lower_float_gpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: 
         steps.append(f"{step}(ranks[{start} + z * {view.shape[1]} + LINE], {p})")
         quantised.append(_quantise(builder, view, ranks, start, p, step, f"{factor} *" if scaled else ""))
     first, second = steps[0].replace("LINE", "row"), steps[1].replace("LINE", "column")
-    finish = f"round_{out.dtype}(odd_i64(s[i][j]) * {first} * {second})"
     given = [(ranks, "GLOBAL const u32 *RESTRICT ranks")]
+    if builder.tensor_cores and suits_tensor_cores(rows, columns, depth):
+        finish = f"round_{out.dtype}(odd_i64(total) * {first} * {second})"
+        lower_digit_product(builder, quantised[0], quantised[1], out, p, finish, given)
+        return
+    finish = f"round_{out.dtype}(odd_i64(s[i][j]) * {first} * {second})"
     _product(builder, quantised[0], quantised[1], out, {"term": "i32", "sum": "i64", "finish": finish}, given)
 
 

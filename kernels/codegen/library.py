@@ -28,6 +28,7 @@ FILES: Final[dict[str, tuple[str, ...]]] = {
     "order.h": ("numbers.h",),
     "random.h": (),
     "dot.h": ("numbers.h",),
+    "tensor.h": (),  # CUDA only
 }
 _FUNCTION_FILES: Final = {
     "functions/exponential.h": ("exp", "exp2", "expm1", "logistic", "tanh", "sinh", "cosh"),

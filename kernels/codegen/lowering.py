@@ -47,6 +47,7 @@ def lower(
     *,
     layout: Layout,
     host_products: bool = False,
+    tensor_cores: bool = False,
 ) -> Lowered:
     """Return the program of a graph. types: of every value; the first `inputs` values are given, in buffers 0, 1, ...
 
@@ -54,7 +55,7 @@ def lower(
     """
     plan = schedule(types, inputs, operations)
     wanted = _own_outputs(plan, outputs, inputs)
-    return _Lowering(plan, inputs, layout, host_products).run(wanted)
+    return _Lowering(plan, inputs, ProgramBuilder(layout, host_products, tensor_cores)).run(wanted)
 
 
 def _own_outputs(plan: Schedule, outputs: Sequence[int], inputs: int) -> list[int]:
@@ -72,10 +73,10 @@ def _own_outputs(plan: Schedule, outputs: Sequence[int], inputs: int) -> list[in
 
 
 class _Lowering:
-    def __init__(self, plan: Schedule, inputs: int, layout: Layout, host_products: bool) -> None:
+    def __init__(self, plan: Schedule, inputs: int, builder: ProgramBuilder) -> None:
         self._plan = plan
         self._inputs = inputs
-        self._builder = ProgramBuilder(layout, host_products)
+        self._builder = builder
         self._buffers: dict[int, int] = {}  # of values that are stored
         self._errors: int | None = None
         self._failures: list[Failure] = []

@@ -64,6 +64,7 @@ class ProgramBuilder:
 
     layout: Layout
     host_products: bool = False  # the host's BLAS may work on the buffers
+    tensor_cores: bool = False  # CUDA's int8 matrix units, sm_80 and later
     kernels: dict[str, Kernel] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)

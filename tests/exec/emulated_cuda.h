@@ -4,6 +4,7 @@
 #include <barrier>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 #define __device__
 #define __shared__ static
 #define __forceinline__ inline
+#define __align__(n) __attribute__((aligned(n)))
 
 struct Place { unsigned x, y, z; };
 static thread_local Place blockIdx, threadIdx;
@@ -47,6 +49,32 @@ template <class T> static inline T atomicCAS(T *p, T expected, T v) {
     return expected;
 }
 
+// The matrix unit of a warp: every lane shows its fragments of a and b, and adds its part of the product to c.
+static std::barrier<> *warp_barriers[32];
+static unsigned warp_a[32][32][4], warp_b[32][32][2];
+
+static inline int byte_of(unsigned word, int i) { return (signed char)(word >> (8 * i)); }
+
+static inline void mma_s8(int *c, const unsigned *a, const unsigned *b) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    std::memcpy(warp_a[warp][lane], a, 16);
+    std::memcpy(warp_b[warp][lane], b, 8);
+    warp_barriers[warp]->arrive_and_wait();
+    for (int i = 0; i < 4; i++) {
+        int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        for (int k = 0; k < 32; k++) {
+            unsigned left = warp_a[warp][row % 8 * 4 + k % 16 / 4][row / 8 + k / 16 * 2];
+            unsigned right = warp_b[warp][column * 4 + k % 16 / 4][k / 16];
+            c[i] += byte_of(left, k % 4) * byte_of(right, k % 4);
+        }
+    }
+    warp_barriers[warp]->arrive_and_wait();
+}
+#define mma_s8 mma_s8  // so that tensor.h leaves these out
+static inline void copy_16(void *to, const void *from) { std::memcpy(to, from, 16); }
+static inline void end_group() {}
+#define copies_done(pending)
+
 template <class... P, size_t... I>
 static void call(void (*kernel)(P...), void **buffers, std::index_sequence<I...>) {
     kernel(static_cast<P>(buffers[I])...);
@@ -66,6 +94,11 @@ template <class... P> static void launch(void (*kernel)(P...), void **buffers, l
         }
         std::barrier<> barrier(group);
         block_barrier = &barrier;
+        std::vector<std::unique_ptr<std::barrier<>>> warps;
+        for (int warp = 0; warp < group / 32; warp++) {
+            warps.push_back(std::make_unique<std::barrier<>>(32));
+            warp_barriers[warp] = warps.back().get();
+        }
         std::vector<std::thread> running;
         for (int thread = 0; thread < group; thread++) running.emplace_back(item, block, thread);
         for (auto &one : running) one.join();

@@ -30,6 +30,7 @@ class EmulatedCuda:
     options: tuple[str, ...] = CUDA_OPTIONS
     layout: Layout = "gpu"
     host_products = False
+    tensor_cores = True
 
     def __init__(self) -> None:
         self._compiler = shutil.which("g++") or pytest.skip("no g++ to compile CUDA sources as C++")
