@@ -37,7 +37,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
 conformance: $(STAMP)
-	$(BIN)/python -m tests.kernels.conformance
+	$(BIN)/python -m tests.kernels.conformance --device opencl --write
 
 clean:
 	rm -rf $(VENV) .demo build dist

@@ -59,6 +59,18 @@ class GraphBuilder:
         node = self._append(CALL, tuple(operands), (), address, len(outputs))
         return {name: ValueRef((node, i), tensor) for i, (name, tensor) in enumerate(outputs.items())}
 
+    def top_k(self, x: ValueRef, k: int) -> tuple[ValueRef, ValueRef]:
+        """Return the k greatest elements along the last axis, greatest first, and their positions (i64).
+
+        NaN counts as greatest; equal elements keep their order. Raises OpError for more than there are.
+        """
+        axis = len(x.type.shape) - 1
+        found = (self.op(name, x, axis=axis, descending=True) for name in ("sort", "argsort"))
+        starts, ones = (0,) * (axis + 1), (1,) * (axis + 1)
+        limits = (*x.type.shape[:-1], k)
+        first, second = (self.op("slice", v, start_indices=starts, limit_indices=limits, strides=ones) for v in found)
+        return first, second
+
     def scalar(self, value: float | int | bool, dtype: str) -> ValueRef:
         """Append a constant of no dimensions, rounded once to `dtype`."""
         return self.constant(_round_scalar(value, dtype))

@@ -31,13 +31,35 @@ def pad(x: Array, value: Array, low: tuple[int, ...], high: tuple[int, ...]) -> 
 
 def gather(operand: Array, indices: Array) -> Array:
     """Return rows `indices` of `operand`; an index outside 0..n-1 raises OpError naming it."""
-    rows = operand.shape[0]
+    return np.asarray(operand[_checked_rows("gather", indices, operand.shape[0])])
+
+
+def scatter(operand: Array, indices: Array, updates: Array) -> Array:
+    """Return `operand` with rows `indices` replaced by `updates`; an index that occurs twice raises OpError naming it.
+
+    operand: (n, *rest), indices: integers (*s), updates: (*s, *rest).
+    """
+    rows = _checked_rows("scatter", indices, operand.shape[0]).reshape(-1)
+    found, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        raise OpError("scatter", f"index {found[counts > 1][0]} occurs twice")
+    result = operand.copy()
+    result[rows] = updates.reshape(rows.size, *operand.shape[1:])
+    return result
+
+
+def _checked_rows(op: str, indices: Array, rows: int) -> NDArray[np.int64]:
     if indices.size:
         lowest, highest = indices.min(), indices.max()
         if lowest < 0 or highest >= rows:
             wrong = lowest if lowest < 0 else highest
-            raise OpError("gather", f"index {wrong} is outside 0..{rows - 1}")
-    return np.asarray(operand[indices.astype(np.int64)])
+            raise OpError(op, f"index {wrong} is outside 0..{rows - 1}")
+    return indices.astype(np.int64)
+
+
+def sort(x: Array, axis: int, descending: bool) -> Array:
+    """Return the elements in the order of `argsort`; bits move as they are."""
+    return np.asarray(np.take_along_axis(x, argsort(x, axis, descending), axis))
 
 
 def argsort(x: Array, axis: int, descending: bool) -> Array:

@@ -179,6 +179,8 @@ def _implementations() -> dict[str, Implementation]:
         "concatenate": lambda o, a: np.concatenate(o, a["dimension"]),
         "scatter_add": _scatter_add,
         "argsort": lambda o, a: movement.argsort(o[0], a["axis"], a["descending"]),
+        "sort": lambda o, a: movement.sort(o[0], a["axis"], a["descending"]),
+        "scatter": lambda o, a: movement.scatter(*o),
         "iota": _iota,
         "constant": _constant,
     }

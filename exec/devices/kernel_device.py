@@ -17,7 +17,7 @@ from samebits.kernels.codegen.host import HOST_STEPS
 from samebits.kernels.codegen.lowering import ERROR_BYTES, Lowered, lower
 from samebits.kernels.codegen.program import HostCall
 from samebits.kernels.codegen.schedule import Operation
-from samebits.kernels.errors import KernelError, OpError
+from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 
@@ -119,7 +119,6 @@ class _KernelExecutable:
         names = [step.kernel for step in self._steps if not isinstance(step, HostCall)]
         objects = iter(backend.compile(source, names) if names else ())
         self._objects = [None if isinstance(step, HostCall) else next(objects) for step in self._steps]
-        # outputs come first: an output may have the place of a buffer number, never of an input
         self._outputs = dict.fromkeys(lowered.outputs)
         per_run = {*range(len(plan.inputs)), *self._outputs}
         self._fixed = {
@@ -159,5 +158,4 @@ class _KernelExecutable:
         if words[0]:
             failure = self._lowered.failures[int(words[0]) - 1]
             index = int(words[1:3].view(np.int64)[0])
-            error = OpError(failure.op, f"index {index} is outside 0..{failure.rows - 1}")
-            raise RunError(f"node {failure.node}: {error}")
+            raise RunError(f"node {failure.node}: {failure.message(index)}")

@@ -1,8 +1,8 @@
 """dot_general on CUDA's int8 matrix units: whole numbers as balanced base-256 digits, exact sums of digit products.
 
-q = d0 + 256 d1 + 65536 d2 with digits in -128..127, three for p > 15, two below. Products of digits go into one i32 sum for
-each shift, five or three, which stay in registers; S = sum of s_n 2^(8 n) in i64. An i32 sum of K <= 32768 terms of three
-products, each at most 2^14, is below 2^31. All of it is exact, so this engine and the others agree on every bit.
+q = d0 + 256 d1 + 65536 d2 with digits in -128..127, three for p > 15, two below. Products of digits go into one i32
+sum for each shift, five or three, which stay in registers; S = sum of s_n 2^(8 n) in i64. An i32 sum of K <= 32768
+terms of three products, each at most 2^14, is below 2^31. So this engine agrees with the others on every bit.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from samebits.kernels.codegen.memory import plan_memory
 from samebits.kernels.codegen.program import Layout, Program, ProgramBuilder
 from samebits.kernels.codegen.schedule import GroupUnit, Operation, OpUnit, Schedule, schedule
 from samebits.kernels.codegen.view import View, stored
+from samebits.kernels.errors import OpError
 from samebits.kernels.inference import dot_dimensions
 from samebits.kernels.types import TensorType
 
@@ -26,7 +27,11 @@ class Failure:
 
     node: str
     op: str
-    rows: int
+    problem: str  # what is wrong with the index
+
+    def message(self, index: int) -> str:
+        """Return what the numpy device says."""
+        return str(OpError(self.op, f"index {index} {self.problem}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,19 @@ class _Lowering:
                 reductions.lower_cumsum(builder, operands[0], out, a["axis"])
             case "argsort":
                 sorting.lower_argsort(builder, operands[0], out, a["axis"], a["descending"])
+            case "sort":
+                sorting.lower_sort(builder, operands[0], out, a["axis"], a["descending"])
             case "gather":
-                errors, code = self._may_fail(unit, operands[0].shape[0])
+                errors, code = self._outside(unit, operands[0])
                 scatter.lower_gather(builder, operands[0], operands[1], out, errors, code)
             case "scatter_add":
-                errors, code = self._may_fail(unit, operands[0].shape[0])
+                errors, code = self._outside(unit, operands[0])
                 scatter.lower_scatter_add(builder, operands[0], operands[1], operands[2], out, errors, code)
+            case "scatter":
+                self._copy(operands[0], out)
+                errors, code = self._outside(unit, operands[0])
+                _, twice = self._may_fail(unit, "occurs twice")
+                scatter.lower_scatter(builder, operands[1], operands[2], out, errors, code, twice)
             case "philox4x32" | "threefry2x32":
                 random_bits.lower_random(builder, unit.op, operands[0], operands[1], out)
             case "dot_general":
@@ -169,10 +181,14 @@ class _Lowering:
             case _:
                 raise AssertionError(f"no kernels for {unit.op}")
 
-    def _may_fail(self, unit: OpUnit, rows: int) -> tuple[int, int]:
+    def _outside(self, unit: OpUnit, operand: View) -> tuple[int, int]:
+        return self._may_fail(unit, f"is outside 0..{operand.shape[0] - 1}")
+
+    def _may_fail(self, unit: OpUnit, problem: str) -> tuple[int, int]:
+        """Return the buffer of errors and a new code that means this."""
         if self._errors is None:
             self._errors = self._builder.buffer(ERROR_BYTES)
-        self._failures.append(Failure(unit.node, unit.op, rows))
+        self._failures.append(Failure(unit.node, unit.op, problem))
         return self._errors, len(self._failures)
 
     def _copy(self, source: View, target: View) -> None:

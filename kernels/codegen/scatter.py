@@ -49,6 +49,34 @@ def lower_gather(builder: ProgramBuilder, operand: View, indices: View, out: Vie
     call_chunks(builder, "gather", slices, slices.read("continue") + start + copy, parameters)
 
 
+def lower_scatter(
+    builder: ProgramBuilder, indices: View, updates: View, out: View, errors: int, code: int, twice: int
+) -> None:
+    """Append the kernels that write updates over rows of out, which holds the operand already.
+
+    Errors as for gather; an index that occurs twice puts the code `twice` there.
+    """
+    slices = slices_of(builder, out, indices, errors, code)
+    if slices.count == 0:
+        return
+    if not isinstance(out.source, int):
+        raise AssertionError("scatter writes to a buffer")
+    claims = (builder.buffer(4 * slices.rows), "GLOBAL u32 *RESTRICT claims")
+    call_span(builder, "clear", slices.rows, "claims[item] = 0u;\n", [claims])
+    rank = len(indices.shape)
+    target = f"{offset_text('s', dims_of(updates, 0, rank))} + {offset_text('w', dims_of(updates, rank))}"
+    source = element(updates.source, updates.dtype, "updates", f"{updates.offset} + {target}")
+    claim = "if (atomic_first_u32(claims + row, 1u) != 0u) {\n" + slices.report(twice) + "\ncontinue;\n}\n"
+    copy = f"for (i64 w = 0; w < {slices.width}; w++) out[row * {slices.width} + w] = {source};\n"
+    parameters = [
+        *source_parameter(updates, "updates"),
+        *slices.parameters(),
+        claims,
+        (out.source, f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out"),
+    ]
+    call_chunks(builder, "scatter", slices, slices.read("continue") + claim + copy, parameters)
+
+
 def lower_scatter_add(
     builder: ProgramBuilder, operand: View, indices: View, updates: View, out: View, errors: int, code: int
 ) -> None:

@@ -34,9 +34,12 @@ class Slices:
         """Return the text that reads the row of slice s; a bad index is reported and `otherwise` done."""
         index = f"{self.indices.offset} + {offset_text('s', dims_of(self.indices))}"
         text = f"i64 row = (i64){element(self.indices.source, self.indices.dtype, 'indices', index)};\n"
-        report = f"if (atomic_first_u32(errors, {self.code}) == 0u) "
-        report += "{ errors[1] = (u32)row; errors[2] = (u32)((u64)row >> 32); }"
-        return f"{text}if (row < 0 || row >= {self.rows}) {{\n{report}\n{otherwise};\n}}\n"
+        return f"{text}if (row < 0 || row >= {self.rows}) {{\n{self.report(self.code)}\n{otherwise};\n}}\n"
+
+    def report(self, code: int) -> str:
+        """Return the statement that puts a code and the index `row` into the buffer of errors, if it is the first."""
+        place = "{ errors[1] = (u32)row; errors[2] = (u32)((u64)row >> 32); }"
+        return f"if (atomic_first_u32(errors, {code}) == 0u) {place}"
 
 
 def slices_of(builder: ProgramBuilder, operand: View, indices: View, errors: int, code: int) -> Slices:
@@ -44,7 +47,7 @@ def slices_of(builder: ProgramBuilder, operand: View, indices: View, errors: int
     return Slices(indices, indices.size, operand.shape[0], width, errors, code, max(1, CHUNK // max(1, width)))
 
 
-def dims_of(x: View, first: int = 0, last: int | None = None) -> Dims:
+def dims_of(x: View, first: int | None = 0, last: int | None = None) -> Dims:
     sizes, (steps,) = collapse(x.shape[first:last], [x.strides[first:last]])
     return tuple(zip(sizes, steps, strict=True))
 

@@ -14,12 +14,14 @@ from typing import Final
 import numpy as np
 
 from samebits.cas.dtype import FLOATS, numpy_dtype
-from samebits.kernels.codegen.ctypes_of import element
+from samebits.kernels.codegen.ctypes_of import C_TYPES, element
 from samebits.kernels.codegen.folds import source_parameter
 from samebits.kernels.codegen.program import CHUNK, ProgramBuilder
-from samebits.kernels.codegen.view import View, collapse
+from samebits.kernels.codegen.slices import call_span, dims_of
+from samebits.kernels.codegen.view import View, collapse, stored
 from samebits.kernels.codegen.walk import Dims, offset_text
 from samebits.kernels.errors import OpError
+from samebits.kernels.types import TensorType
 
 LIBRARY: Final = ("order.h",)
 DIGITS: Final = 256  # values of a byte
@@ -60,6 +62,27 @@ class _Rows:
     def write(self, place: str, value: str) -> str:
         """Return the statement that stores a position in the result."""
         return f"out[{offset_text('row', self.out_dims)} + (i64)({place}) * {self.steps[1]}] = (i64)({value});"
+
+
+def lower_sort(builder: ProgramBuilder, x: View, out: View, axis: int, descending: bool) -> None:
+    """Append the kernels that write x sorted along an axis: its sorting positions, then the elements there."""
+    if not isinstance(out.source, int):
+        raise AssertionError("sort writes to a buffer")
+    if out.size == 0:
+        return
+    positions = builder.buffer(8 * x.size)
+    lower_argsort(builder, x, stored(positions, TensorType("i64", x.shape)), axis, descending)
+    inner = prod(x.shape[axis + 1 :])
+    row, column = f"item / {inner * x.shape[axis]}", f"item % {inner}"
+    outer_dims, inner_dims = dims_of(x, None, axis), dims_of(x, axis + 1)
+    place = f"{x.offset} + {offset_text(row, outer_dims)} + places[item] * ({x.strides[axis]})"
+    index = f"{place} + {offset_text(column, inner_dims)}"
+    parameters = [
+        *source_parameter(x),
+        (positions, "GLOBAL const i64 *RESTRICT places"),
+        (out.source, f"GLOBAL {C_TYPES[x.dtype]} *RESTRICT out"),
+    ]
+    call_span(builder, "sort", x.size, f"out[item] = {element(x.source, x.dtype, 'x', index)};\n", parameters)
 
 
 def lower_argsort(builder: ProgramBuilder, x: View, out: View, axis: int, descending: bool) -> None:

@@ -112,7 +112,7 @@ def _movement(op: str, dtype: str, rng: np.random.Generator) -> Iterator[Case]:
             yield Case((x,), {"permutation": (2, 0, 1)})
         case "rev":
             yield Case((x,), {"axis": int(rng.integers(3))})
-        case "argsort":
+        case "argsort" | "sort":
             yield Case((x,), {"axis": int(rng.integers(3)), "descending": bool(rng.integers(2))})
         case "slice":
             limits, starts = (a, b, c), (a // 3, b // 2, 0)
@@ -121,7 +121,7 @@ def _movement(op: str, dtype: str, rng: np.random.Generator) -> Iterator[Case]:
             yield Case((x, values(rng, dtype, ())), {"low": (1, 0, 2), "high": (0, 3, 1)})
         case "concatenate":
             yield Case((x, x[:, : b // 2], x), {"dimension": 1})
-        case "gather" | "scatter_add":
+        case "gather" | "scatter_add" | "scatter":
             yield from _indexed(op, dtype, rng)
         case "iota":
             yield Case((), {"dtype": dtype, "shape": (a, b, 2), "dimension": int(rng.integers(3))})
@@ -139,7 +139,11 @@ def _indexed(op: str, dtype: str, rng: np.random.Generator) -> Iterator[Case]:
     rows, width = _shape(rng, 1, 1)[0], int(rng.choice([1, 5, 64]))
     for index_dtype in ("i64", "u8"):
         shape = _shape(rng, 1) if index_dtype == "i64" else (7, 3)
-        indices = rng.integers(0, rows, shape).astype(numpy_dtype(index_dtype))
+        if op == "scatter":
+            shape = (int(rng.integers(0, rows + 1)),)
+            indices = rng.permutation(rows)[: shape[0]].astype(numpy_dtype(index_dtype))
+        else:
+            indices = rng.integers(0, rows, shape).astype(numpy_dtype(index_dtype))
         operand = values(rng, dtype, (rows, width))
         if op == "gather":
             yield Case((operand, indices), {})

@@ -106,6 +106,21 @@ def test_lower_fuses_a_chain_into_one_kernel() -> None:
     assert sum(program.sizes) == 128 * 64 * 6 + 64 * 4  # inputs and output, no intermediate
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_top_k_gives_the_greatest_and_where_they_stand(layout: Layout) -> None:
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (3, 70)))
+    for name, value in zip(("values", "places"), build.top_k(x, 3), strict=True):
+        build.output(name, value)
+    given_x = np.random.default_rng(4).standard_normal((3, 70)).astype(np.float32)
+    given_x[1, 5], given_x[2, 60] = np.nan, np.inf
+    found = run_on(open_opencl(layout), build.build(), {"x": given_x})
+    assert found["places"][0].tolist() == np.argsort(-given_x[0], kind="stable")[:3].tolist()
+    assert (found["places"][1, 0], found["places"][2, 0]) == (5, 60)
+    assert np.array_equal(np.take_along_axis(given_x, found["places"], 1), found["values"], equal_nan=True)
+    check_same(build.build(), {"x": given_x}, layout)
+
+
 def test_lower_gives_equal_graphs_equal_sources() -> None:
     assert lowered(RandomGraph(7).build.build()) == lowered(RandomGraph(7).build.build())
 
@@ -150,8 +165,19 @@ def test_outputs_outlive_the_next_run() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_scatter_refuses_an_index_that_occurs_twice(layout: Layout) -> None:
+    build = GraphBuilder()
+    x, at = build.input("x", TensorType(F32, (5, 2))), build.input("at", TensorType("i64", (3,)))
+    build.output("y", build.op("scatter", x, at, build.input("up", TensorType(F32, (3, 2)))))
+    inputs = {"x": np.ones((5, 2), np.float32), "at": np.array([4, 0, 4]), "up": np.zeros((3, 2), np.float32)}
+    for device in (NumpyDevice(), open_opencl(layout)):
+        with pytest.raises(RunError, match="node 0: scatter: index 4 occurs twice"):
+            run_on(device, build.build(), inputs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("bad", [-1, 5, 1 << 40])
-@pytest.mark.parametrize("op", ["gather", "scatter_add"])
+@pytest.mark.parametrize("op", ["gather", "scatter_add", "scatter"])
 def test_an_index_out_of_range_is_named_and_nothing_is_returned(op: str, bad: int, layout: Layout) -> None:
     build = GraphBuilder()
     x = build.input("x", TensorType(F32, (5, 2)))

@@ -9,7 +9,7 @@ from typing import Final
 
 from mpmath import mp, mpf
 
-from tests.kernels.make_coefficients_trigonometric import BITS, Polynomial, Real, print_parts, print_polynomials
+from tests.kernels.polynomials import BITS, Polynomial, Real, print_parts, print_polynomials
 
 _ERFC_MIDDLE: Final = mpf(3)
 _ERF_MIDDLE: Final = mpf(7.75)  # half of (63/16)^2, rounded

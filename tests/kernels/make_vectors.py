@@ -283,11 +283,13 @@ def add_extremes() -> None:
     for op, sign in (("argmax", 1), ("argmin", -1)):
         add(op, [array(rows, name)], array([first_extreme(row, name, sign) for row in rows], "i64"), axis=1)
     for descending in (False, True):
-        result = []
+        places: list[list[int]] = []
         for row in rows:
             keys = [sort_key(bits, name, descending) for bits in row]
-            result.append(sorted(range(len(row)), key=keys.__getitem__))
-        add("argsort", [array(rows, name)], array(result, "i64"), axis=1, descending=descending)
+            places.append(sorted(range(len(row)), key=keys.__getitem__))
+        add("argsort", [array(rows, name)], array(places, "i64"), axis=1, descending=descending)
+        moved = [[row[i] for i in order] for row, order in zip(rows, places, strict=True)]
+        add("sort", [array(rows, name)], array(moved, name), axis=1, descending=descending)
 
 
 def sort_key(bits: int, name: str, descending: bool) -> tuple[bool, int]:

@@ -67,6 +67,9 @@ def movement_vectors() -> Iterator[Vector]:
     rows = ([2, 0, 2, 1], (2, 2))
     gathered = build((2, 2, 4, 5), lambda i: at(x, (at(rows, i[:2]), i[2], i[3])))
     yield "gather", [("f32", x), ("i64", rows)], ("f32", gathered), {}
+    over = build((2, 4, 5), lambda i: 0x7FC00000 + 20 * i[0] + 5 * i[1] + i[2])
+    replaced = build(SHAPE, lambda i: at(over, (0 if i[0] == 2 else 1, i[1], i[2])) if i[0] else at(x, i))
+    yield "scatter", [("f32", x), ("i64", ([2, 1], (2,))), ("f32", over)], ("f32", replaced), {}
     yield "bitcast_convert_type", f32, ("u32", x), {"new_dtype": "u32"}
     which = build(SHAPE, lambda i: (i[0] + i[1] + i[2]) % 2)
     zeros = build(SHAPE, lambda i: 0x80000000)

@@ -88,9 +88,9 @@ FN f64 pow_of_size(f64 size, f32 y, f64 biased, f64 fraction) {
 FN f64 pow_special(f32 x, f32 y, f64 value) {
     u64 odd = pow_is_whole(y) ? bits64(pow_biased_size(y)) << 63 : 0ul;
     f64 result = from_bits64(bits64(value) ^ (bits64((f64)x) & odd));
-    result = (x < 0.0f) & (pow_size(x) < F64_INF) & !pow_is_whole(y) ? F64_NAN : result;
-    result = (x != x) | (y != y) ? F64_NAN : result;
-    return (y == 0.0f) | (x == 1.0f) ? 1.0 : result;
+    result = ((x < 0.0f) & (pow_size(x) < F64_INF) & !pow_is_whole(y)) ? F64_NAN : result;
+    result = ((x != x) | (y != y)) ? F64_NAN : result;
+    return ((y == 0.0f) | (x == 1.0f)) ? 1.0 : result;
 }
 
 // x^y: 2^(y log2 |x|), every x and y, relative error below 2^-49: the logarithm's, times 150 at most.
