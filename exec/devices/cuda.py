@@ -22,7 +22,7 @@ class CudaBackend:
     language = "cuda"
     options: tuple[str, ...] = CUDA_OPTIONS
     layout: Layout = "gpu"
-    host_products = False
+    int8_engine: str | None = None
 
     def __init__(self, number: int = 0) -> None:
         """Open a device by number; raises DeviceError that says what is missing."""

@@ -97,7 +97,7 @@ class KernelDevice:
                 [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches],
                 [value for _, value in plan.outputs],
                 layout=self.backend.layout,
-                host_products=self.backend.host_products,
+                int8_engine=self.backend.int8_engine,
                 tensor_cores=self.backend.tensor_cores,
             )
         except KernelError as error:

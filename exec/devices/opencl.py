@@ -11,6 +11,7 @@ import numpy as np
 
 from samebits.exec.devices.protocol import Array
 from samebits.exec.errors import DeviceError
+from samebits.kernels.codegen.host import int8_engine
 from samebits.kernels.codegen.program import Layout
 
 INSTALL: Final = "install the extra samebits[opencl]"
@@ -61,7 +62,7 @@ class OpenclBackend:
             raise DeviceError(f"device opencl: {device.name.strip()} has no 64-bit atomics")
         is_cpu = bool(device.type & cl.device_type.CPU)
         self.layout: Layout = layout or ("cpu" if is_cpu else "gpu")
-        self.host_products = is_cpu and self.layout == "cpu"
+        self.int8_engine = int8_engine() if is_cpu and self.layout == "cpu" else None
         with _errors("open"):
             self._context = cl.Context([device])
             self._queue = cl.CommandQueue(self._context, device)

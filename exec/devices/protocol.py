@@ -47,7 +47,7 @@ class Backend(Protocol):
     name: str
     language: str  # "opencl" | "cuda"
     layout: Layout
-    host_products: bool  # the host sees buffers in place, and its BLAS may work on them
+    int8_engine: str | None  # the library whose int8 products work on buffers in place, where the host shares them
     tensor_cores: bool  # it has CUDA's int8 matrix units
     options: tuple[str, ...]  # of the compiler
 

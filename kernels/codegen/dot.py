@@ -8,6 +8,7 @@ from typing import Final
 from samebits.cas.dtype import INTEGERS
 from samebits.kernels.codegen.ctypes_of import C_TYPES
 from samebits.kernels.codegen.dot_cpu import lower_float_cpu
+from samebits.kernels.codegen.dot_digits import lower_float_digits, suits_digits
 from samebits.kernels.codegen.dot_gpu import lower_float_gpu, lower_integer_gpu
 from samebits.kernels.codegen.dot_integer import lower_integer_cpu
 from samebits.kernels.codegen.program import CHUNK, ProgramBuilder
@@ -37,7 +38,12 @@ def lower_dot(builder: ProgramBuilder, a: View, b: View, out: View, *, precision
         (lower_integer_gpu if gpu else lower_integer_cpu)(builder, a, b, out)
         return
     p = dot_precision("highest" if precision == "highest" else "high", a.shape[2])
-    (lower_float_gpu if gpu else lower_float_cpu)(builder, a, b, out, p=p, grid=grid)
+    if gpu:
+        lower_float_gpu(builder, a, b, out, p=p, grid=grid)
+    elif builder.int8_engine is not None and suits_digits(*out.shape[1:], a.shape[2], p):
+        lower_float_digits(builder, a, b, out, p=p, grid=grid)
+    else:
+        lower_float_cpu(builder, a, b, out, p=p, grid=grid)
 
 
 def _check(a: View, b: View, out: View, precision: str, grid: str) -> None:

@@ -10,26 +10,31 @@ core, NumPy's OpenBLAS in f64 36; hence no step is the host's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from string import Template
 from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES
-from samebits.kernels.codegen.dot_pack import Side, scales_span, scales_text
+from samebits.kernels.codegen.dot_stages import (
+    Plan,
+    Stage,
+    call_dot,
+    call_stage,
+    make_plan,
+    make_sides,
+    preparing_stages,
+)
 from samebits.kernels.codegen.folds import source_parameter
 from samebits.kernels.codegen.program import ProgramBuilder
 from samebits.kernels.codegen.view import View
 from samebits.kernels.exact_matmul import safe_depth
 
-LIBRARY: Final = ("dot.h",)
 # Terms of a partial sum (512: exact at any p, see exact_matmul.safe_depth), lines of a tile. GFLOP/s a core, on 2 cores
 # that other work shared, of a product of 1024^3 (2048^3): 512 x 96 x 64 42 (39), 256 x 96 x 64 39 (38), 256 x 48 x 64
 # 38 (31), 512 x 48 x 64 40 (36), 512 x 96 x 128 41 (39); torch.mm in f32 66 (72).
 DEPTH: Final = 512
 LEFT_TILE: Final = 96
 RIGHT_TILE: Final = 64
-_ALIGN: Final = 8  # f64 values of a cache line
 # Work of one batch, in multiply-adds, up to which one work-item does everything: 128^3 takes it 170 us, and three
 # launches, 10 to 60 us each, no less. Batches share out the work by themselves. To make an element a whole number takes
 # as long as 32 multiply-adds.
@@ -100,43 +105,6 @@ FN void NAME_tile(GLOBAL const f64 *RESTRICT w, GLOBAL $type *RESTRICT out, i64 
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A product of sides, and where their parts lie in the work buffer (offsets in f64 values)."""
-
-    left: Side
-    right: Side
-    swapped: bool  # left is b, right is a
-    out: View
-    up: int
-    down: int
-    steps: tuple[int, int]  # left, right
-    panels: tuple[int, int]
-    size: int
-
-    @property
-    def batch(self) -> int:
-        return self.out.shape[0]
-
-    @property
-    def depth(self) -> int:
-        return self.left.view.shape[2]
-
-    @property
-    def scaled(self) -> bool:
-        return self.left.scaled
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """What must be done before the next begins: functions, the statements of item `item` of batch z, items a batch."""
-
-    label: str
-    functions: str
-    body: str
-    items: int
-
-
 def lower_float_cpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: int, grid: str) -> None:
     """Append out = RN(a b). a: (B, M, K), b: (B, K, N), out: (B, M, N), none empty; p and grid as in kernels/dot.py."""
     if not isinstance(out.source, int):
@@ -146,74 +114,28 @@ def lower_float_cpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: 
     work = (builder.buffer(8 * plan.size), "GLOBAL f64 *RESTRICT w")
     result = (out.source, f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out")
     head = f"// out: ({plan.batch}, {a.shape[1]}, {b.shape[2]}) {out.dtype}   K = {plan.depth}, p = {p}, grid {grid}\n"
-    stages = [_pack_stage(plan), _product_stage(plan)]
-    if plan.scaled:
-        stages.insert(0, _scales_stage(plan, b))
+    stages = [*preparing_stages(plan, b), _product_stage(plan)]
     cost = plan.depth * (a.shape[1] * b.shape[2] + _PACKING * (a.shape[1] + b.shape[2]))
     if cost <= (_BATCHED if plan.batch >= _ENOUGH_BATCHES else _SINGLE):
         loops = (f"    for (i64 item = 0; item < {s.items}; item++) {{\n{s.body}    }}\n" for s in stages)
         body = "    i64 z = ITEM;\n" + "".join(loops)
         functions = head + "".join(stage.functions for stage in stages)
-        _call(builder, "dot", functions, body, [*sources, work, result], plan.batch)
+        call_dot(builder, "dot", functions, body, [*sources, work, result], plan.batch)
         return
     for stage in stages:
-        body = f"    i64 z = ITEM / {stage.items}, item = ITEM % {stage.items};\n{stage.body}"
         given = [work, result] if stage.label == "dot_product" else [*sources, work]
-        _call(builder, stage.label, head + stage.functions, body, given, plan.batch * stage.items)
+        call_stage(builder, stage, head, given, plan.batch)
 
 
-def _call(
-    builder: ProgramBuilder, label: str, functions: str, body: str, given: Sequence[tuple[int, str]], items: int
-) -> None:
-    parameters = ", ".join(parameter for _, parameter in given)
-    text = f"{functions}\nKERNEL void NAME({parameters}) {{\n{body}}}\n"
-    builder.call(label, text, [number for number, _ in given], items, library=LIBRARY)
-
-
-def _plan(a: View, b: View, out: View, p: int, grid: str) -> _Plan:
+def _plan(a: View, b: View, out: View, p: int, grid: str) -> Plan:
     swapped = b.shape[2] < min(8, a.shape[1])  # a short side goes left, where panels may be narrow
-    scaled = grid != "columns"
-    rows = Side("a", a, 1, p, scaled, fixed=False)
-    columns = Side("b", b.transpose((0, 2, 1)), 1, p, scaled, fixed=grid == "rows")
+    rows, columns = make_sides(a, b, p, grid)
     left, right = (columns, rows) if swapped else (rows, columns)
     widths = _WIDTHS.get(left.lines, (6, 8))
-    left, right = replace(left, width=widths[0]), replace(right, width=widths[1])
-    batch, depth = a.shape[0], a.shape[2]
-    sizes = [
-        *([batch * depth, batch * depth] if scaled else [0, 0]),
-        *(batch * side.padded for side in (left, right)),
-        *(batch * side.padded * depth for side in (left, right)),
-    ]
-    starts = [0]
-    for size in sizes:
-        starts.append(-(-(starts[-1] + size) // _ALIGN) * _ALIGN)
-    up, down, left_steps, right_steps, left_at, right_at, end = starts
-    return _Plan(left, right, swapped, out, up, down, (left_steps, right_steps), (left_at, right_at), end)
+    return make_plan(replace(left, width=widths[0]), replace(right, width=widths[1]), out, swapped=swapped)
 
 
-def _scales_stage(plan: _Plan, b: View) -> _Stage:
-    span, depth = scales_span(b), plan.depth
-    source = "b, " if source_parameter(b) else ""
-    body = f"    NAME_scales({source}w + {plan.up} + z * {depth}, w + {plan.down} + z * {depth}, z, item * {span});\n"
-    return _Stage("dot_scales", scales_text(b), body, -(-depth // span))
-
-
-def _pack_stage(plan: _Plan) -> _Stage:
-    calls, items = [], []
-    for side, steps, panels in zip((plan.left, plan.right), plan.steps, plan.panels, strict=True):
-        source = f"{side.name}, " if source_parameter(side.view) else ""
-        factor = plan.up if side.name == "a" else plan.down
-        calls.append(
-            f"NAME_pack_{side.name}({source}w + {factor} + z * {plan.depth}, w + {steps} + z * {side.padded},"
-            f" w + {panels} + z * ((i64){side.padded} * {plan.depth}), z, ITEM_OF_SIDE * {side.span});"
-        )
-        items.append(-(-side.lines // side.span))
-    first, second = calls[0].replace("ITEM_OF_SIDE", "item"), calls[1].replace("ITEM_OF_SIDE", f"(item - {items[0]})")
-    body = f"    if (item < {items[0]}) {first}\n    else {second}\n"
-    return _Stage("dot_pack", plan.left.pack_text() + plan.right.pack_text(), body, sum(items))
-
-
-def _product_stage(plan: _Plan) -> _Stage:
+def _product_stage(plan: Plan) -> Stage:
     left, right = plan.left, plan.right
     left_tile = min(max(LEFT_TILE // left.width, 1) * left.width, left.padded)
     right_tile = min(max(RIGHT_TILE // right.width, 1) * right.width, right.padded)
@@ -242,7 +164,7 @@ def _product_stage(plan: _Plan) -> _Stage:
         }
     text = _TILE.substitute(fields, **_registers(left.width, right.width), **_addition(plan, left_tile, right_tile))
     body = f"    NAME_tile(w, out, z, item / {across} * {left_tile}, item % {across} * {right_tile});\n"
-    return _Stage("dot_product", text, body, -(-left.padded // left_tile) * across)
+    return Stage("dot_product", text, body, -(-left.padded // left_tile) * across)
 
 
 def _registers(left: int, right: int) -> dict[str, str]:
@@ -259,7 +181,7 @@ def _registers(left: int, right: int) -> dict[str, str]:
     }
 
 
-def _addition(plan: _Plan, left_tile: int, right_tile: int) -> dict[str, str]:
+def _addition(plan: Plan, left_tile: int, right_tile: int) -> dict[str, str]:
     """Return how partial sums are added: not at all, in f64, or in two parts."""
     if plan.depth <= DEPTH:
         return {"kept": "", "add": "", "total": ""}

@@ -51,7 +51,7 @@ def lower(
     outputs: Sequence[int],
     *,
     layout: Layout,
-    host_products: bool = False,
+    int8_engine: str | None = None,
     tensor_cores: bool = False,
 ) -> Lowered:
     """Return the program of a graph. types: of every value; the first `inputs` values are given, in buffers 0, 1, ...
@@ -60,7 +60,7 @@ def lower(
     """
     plan = schedule(types, inputs, operations)
     wanted = _own_outputs(plan, outputs, inputs)
-    return _Lowering(plan, inputs, ProgramBuilder(layout, host_products, tensor_cores)).run(wanted)
+    return _Lowering(plan, inputs, ProgramBuilder(layout, int8_engine, tensor_cores)).run(wanted)
 
 
 def _own_outputs(plan: Schedule, outputs: Sequence[int], inputs: int) -> list[int]:

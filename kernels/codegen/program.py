@@ -63,7 +63,7 @@ class ProgramBuilder:
     """Collects kernels and steps; equal kernel texts are one kernel."""
 
     layout: Layout
-    host_products: bool = False  # the host's BLAS may work on the buffers
+    int8_engine: str | None = None  # the library of the host that may multiply digits in the buffers
     tensor_cores: bool = False  # CUDA's int8 matrix units, sm_80 and later
     kernels: dict[str, Kernel] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)

@@ -29,7 +29,7 @@ class EmulatedCuda:
     language = "cuda"
     options: tuple[str, ...] = CUDA_OPTIONS
     layout: Layout = "gpu"
-    host_products = False
+    int8_engine: str | None = None
     tensor_cores = True
 
     def __init__(self) -> None:

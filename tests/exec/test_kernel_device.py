@@ -30,7 +30,7 @@ def lowered(graph: Graph, layout: Layout = "cpu") -> Lowered:
     plan = plan_graph(graph)
     operations = [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches]
     outputs = [value for _, value in plan.outputs]
-    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout, host_products=layout == "cpu")
+    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout)
 
 
 class RandomGraph:

@@ -3,7 +3,7 @@
 python -m tests.kernels.conformance [--device NAME] [--functions a,b,...] [--blocks N] [--write]
 
 First the conformance vectors on every device that this machine has, then each unary function on all 2^32 f32 inputs and
-all bf16 and f16 inputs of the one device. Exits with 1 on a wrong bit.
+all bf16 and f16 inputs of the one device, and pow and atan2 on a million pairs. Exits with 1 on a wrong bit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebits.exec.builder import GraphBuilder
-from samebits.exec.conformance import check_device
+from samebits.exec.conformance import apply_on, check_device
 from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.devices.protocol import Device, Executable
 from samebits.exec.devices.registry import DEVICES, make_device, open_device
 from samebits.exec.errors import DeviceError
 from samebits.exec.planner import plan_graph
-from samebits.kernels.functions import UNARY
+from samebits.kernels.functions import BINARY, UNARY
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 from tests.kernels.conformance_table import Row, write_rows
@@ -32,11 +33,13 @@ from tests.kernels.exhaustive import BLOCKS, FunctionReport, check_function
 from tests.kernels.float_samples import from_bits
 from tests.kernels.long_double_oracle import OracleUnavailableError, load_oracle
 from tests.kernels.oracle_functions import oracle
+from tests.kernels.pairs import check_pairs, draw_pairs
 
 Array = NDArray[Any]
 
 # --blocks N takes the first N of these, each 2^24 bit patterns: the first has 1/2 <= x < 2, all exponents follow soon.
 BLOCK_ORDER: Final = tuple((0x3F + 83 * i) % BLOCKS for i in range(BLOCKS))
+PAIRS: Final = 1_000_000
 LAYOUT: Final = "{:<11}{:>12}{:>12}{:>9}{:>7}{:>6}{:>11}  {:<12}{:>9}"
 
 
@@ -53,6 +56,35 @@ def on_device(device: Device, name: str) -> Callable[[Array], Array]:
         return device.download(compiled[operand_type]({"x": device.upload(x)})["y"])
 
     return evaluate
+
+
+def on_pairs(device: Device, name: str) -> Callable[[Array, Array], Array]:
+    """Return a function of two arguments as the device computes it in a job."""
+    return lambda x, y: apply_on(device, name, (x, y), {})
+
+
+def check_pairs_of(device: Device, name: str) -> tuple[Row, bool]:
+    """Check a function of two arguments against MPFR, print its line, and return its row and whether it was right."""
+    started = time.perf_counter()
+    x, y = draw_pairs(name, PAIRS, np.random.default_rng())
+    wrong = check_pairs(name, on_pairs(device, name), x, y)
+    row = Row(
+        function=name,
+        inputs=f"{x.size} pairs",
+        mismatches=str(len(wrong)),
+        to_mpfr=str(x.size),
+        bf16_mismatches="",
+        f16_mismatches="",
+        device=describe_device(device),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        worst_distance_log2="",
+        at_input="",
+    )
+    cells = (row.inputs, row.mismatches, row.to_mpfr, "", "", "", "", f"{time.perf_counter() - started:.1f}")
+    print(LAYOUT.format(name, *cells), flush=True)
+    for case in wrong[:3]:
+        print("  f32 {:#010x}, {:#010x}: want {:#010x}, got {:#010x}".format(*case), flush=True)
+    return row, not wrong
 
 
 def check_halves(device: Device, name: str, dtype: str) -> list[tuple[int, int, int]]:
@@ -124,13 +156,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Return device, functions (a list), blocks and write; exits with 2 for what can't be."""
     parser = argparse.ArgumentParser(prog="tests.kernels.conformance", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="numpy", help=f"{', '.join(DEVICES)}, opencl:N, cuda:N")
-    parser.add_argument("--functions", default=",".join(UNARY), help="names, with commas between; default: all")
+    parser.add_argument(
+        "--functions", default=",".join((*UNARY, *BINARY)), help="names, with commas between; default: all"
+    )
     parser.add_argument("--blocks", type=int, default=BLOCKS, help=f"of 2^24 inputs each; default: all {BLOCKS}")
     parser.add_argument("--write", action="store_true", help="merge the rows into kernels/CONFORMANCE.md")
     options = parser.parse_args(arguments)
     options.functions = options.functions.split(",")
-    if unknown := sorted(set(options.functions) - set(UNARY)):
-        parser.error(f"unknown functions: {', '.join(unknown)} (known: {', '.join(UNARY)})")
+    if unknown := sorted(set(options.functions) - {*UNARY, *BINARY}):
+        parser.error(f"unknown functions: {', '.join(unknown)} (known: {', '.join((*UNARY, *BINARY))})")
     if options.device.partition(":")[0] not in DEVICES:
         parser.error(f"unknown device {options.device} (known: {', '.join(DEVICES)})")
     if not 1 <= options.blocks <= BLOCKS:
@@ -151,7 +185,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{describe_device(device)}: {options.blocks} of {BLOCKS} blocks of f32, all of bf16 and f16")
     print(LAYOUT.format("function", "inputs", "mismatches", "to MPFR", "bf16", "f16", "worst log2", "at", "seconds"))
     for name in options.functions:
-        row, function_is_right = check_one(device, name, BLOCK_ORDER[: options.blocks])
+        if name in BINARY:
+            row, function_is_right = check_pairs_of(device, name)
+        else:
+            row, function_is_right = check_one(device, name, BLOCK_ORDER[: options.blocks])
         right = right and function_is_right
         if options.write:  # at once: what was checked is kept if a later function is interrupted
             write_rows([row])

@@ -24,6 +24,8 @@ inputs. Every result was compared, all bits, with an oracle that shares no code 
   value is certain; the other inputs ("to MPFR") are settled by GNU MPFR.
 - bf16, f16: GNU MPFR, correctly rounded to the type.
 
+- pow and atan2 have 2^64 inputs: random, special, exact and hard pairs (`tests/kernels/pairs.py`) against MPFR.
+
 The last columns say how hard the function is: the least relative distance of an exact value f(x) from a boundary of
 rounding to f32 (a midpoint between two neighbours; exact ties don't count), as log2 and computed with 300 bits, and the
 bits of the f32 input it occurs at. An evaluation with a smaller relative error than that, rounded once, is right.

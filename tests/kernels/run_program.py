@@ -98,9 +98,9 @@ class Case:
     changed: Callable[[Sequence[View]], Sequence[View]] | None = None  # what to make of the stored operands' views
 
 
-def run_cases(cases: Sequence[Case], layout: Layout = "cpu", *, host_products: bool = False) -> list[Array]:
+def run_cases(cases: Sequence[Case], layout: Layout = "cpu", *, int8_engine: str | None = None) -> list[Array]:
     """Lower operations into one program (a build costs more than they do), run it, return their results."""
-    builder = ProgramBuilder(layout, host_products)
+    builder = ProgramBuilder(layout, int8_engine)
     inputs: list[tuple[int, Array]] = []
     outs: list[int] = []
     for case in cases:
@@ -126,11 +126,11 @@ def run_lowering(
     result: TensorType,
     *,
     layout: Layout = "cpu",
-    host_products: bool = False,
+    int8_engine: str | None = None,
     changed: Callable[[Sequence[View]], Sequence[View]] | None = None,
 ) -> Array:
     """Lower one operation, run it and return its result."""
-    return run_cases([Case(lowering, operands, result, changed)], layout, host_products=host_products)[0]
+    return run_cases([Case(lowering, operands, result, changed)], layout, int8_engine=int8_engine)[0]
 
 
 def as_array(data: Bytes, tensor: TensorType) -> Array:
