@@ -89,8 +89,8 @@ def check_memory(what: str, plan: Plan, held_bytes: int, free_bytes: int) -> Non
     if needed > free_bytes:
         launch = plan.peak.launch
         where = "for its inputs" if launch is None else f"at node {launch.node} ({launch.op})"
-        has = f"this machine has {_size_text(free_bytes)} free"
-        raise RunError(f"the {what} graph needs {_size_text(needed)} {where}, {has}")
+        has = f"this machine has {size_text(free_bytes)} free"
+        raise RunError(f"the {what} graph needs {size_text(needed)} {where}, {has}")
 
 
 def free_memory_bytes() -> int:
@@ -107,7 +107,8 @@ def free_memory_bytes() -> int:
         return ASSUMED_MEMORY_BYTES
 
 
-def _size_text(size_bytes: int) -> str:
+def size_text(size_bytes: int) -> str:
+    """Return a size as a reader wants it: 1.5 GB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= scale:
             return f"{size_bytes / scale:.1f} {unit}"

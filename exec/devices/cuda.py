@@ -50,6 +50,11 @@ class CudaBackend:
         driver = self._driver.get_driver_version()
         return f"{self._device.name()}, sm_{major}{minor}, CUDA driver {driver // 1000}.{driver % 1000 // 10}"
 
+    def free_bytes(self) -> int:
+        """Return the device memory that is free."""
+        with self._errors("memory"):
+            return int(self._driver.mem_get_info()[0])
+
     def allocate(self, size_bytes: int) -> Any:
         """Return a new buffer."""
         with self._errors("allocate"):

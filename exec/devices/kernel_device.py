@@ -12,7 +12,7 @@ from samebits.cas.dtype import numpy_dtype
 from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.protocol import Array, Backend, Executable
 from samebits.exec.errors import DeviceError, RunError
-from samebits.exec.planner import Plan
+from samebits.exec.planner import Plan, size_text
 from samebits.kernels.codegen.host import HOST_STEPS
 from samebits.kernels.codegen.lowering import ERROR_BYTES, Lowered, lower
 from samebits.kernels.codegen.program import HostCall
@@ -102,7 +102,15 @@ class KernelDevice:
             )
         except KernelError as error:
             raise RunError(f"device {self.name}: {error}") from error
+        self._check_memory(plan, lowered)
         return _KernelExecutable(self.backend, self._pool, plan, lowered)
+
+    def _check_memory(self, plan: Plan, lowered: Lowered) -> None:
+        needed, free = sum(lowered.program.sizes[len(plan.inputs) :]), self.backend.free_bytes()
+        if needed > free:
+            raise RunError(
+                f"a graph needs buffers of {size_text(needed)}, device {self.name} has {size_text(free)} free"
+            )
 
 
 class _KernelExecutable:
@@ -143,7 +151,7 @@ class _KernelExecutable:
             given = [buffers[number] for number in step.buffers]
             if isinstance(step, HostCall):
                 with self._backend.on_host(given, [sizes[number] for number in step.buffers]) as arrays:
-                    HOST_STEPS[step.name](arrays, step.parameters)
+                    self._on_host(step, arrays)
             else:
                 self._backend.launch(kernel, given, step.items, step.group)
         if errors is not None:
@@ -151,6 +159,12 @@ class _KernelExecutable:
         types = self._plan.types
         outputs = zip(self._plan.outputs, self._lowered.outputs, strict=True)
         return {name: DeviceTensor(types[value], made[number]) for (name, value), number in outputs}
+
+    def _on_host(self, step: HostCall, arrays: Sequence[Array]) -> None:
+        try:
+            HOST_STEPS[step.name](arrays, step.parameters)
+        except KernelError as error:
+            raise RunError(f"node {step.node}: {error}") from error
 
     def _check(self, buffer: Any) -> None:
         words = np.empty(ERROR_BYTES // 4, np.uint32)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any, Final
 
 import numpy as np
 
 from samebits.exec.devices.protocol import Array
 from samebits.exec.errors import DeviceError
+from samebits.exec.planner import free_memory_bytes
 from samebits.kernels.codegen.host import int8_engine
 from samebits.kernels.codegen.program import Layout
 
@@ -60,7 +62,7 @@ class OpenclBackend:
             raise DeviceError(f"device opencl: {device.name.strip()} flushes f32 subnormals")
         if "cl_khr_int64_base_atomics" not in device.extensions:
             raise DeviceError(f"device opencl: {device.name.strip()} has no 64-bit atomics")
-        is_cpu = bool(device.type & cl.device_type.CPU)
+        self._is_cpu = is_cpu = bool(device.type & cl.device_type.CPU)
         self.layout: Layout = layout or ("cpu" if is_cpu else "gpu")
         self.int8_engine = int8_engine() if is_cpu and self.layout == "cpu" else None
         with _errors("open"):
@@ -70,10 +72,16 @@ class OpenclBackend:
         self._map_flags = cl.map_flags.READ | cl.map_flags.WRITE
 
     def describe(self) -> str:
-        """Return device, platform, driver and how work is divided."""
+        """Return device, platform, driver, how work is divided, and the library that multiplies digits, if any."""
         device = self._device
         name, platform = (" ".join(text.split()) for text in (device.name, device.platform.name))
-        return f"{name}, {platform} {device.driver_version.strip()}, {self.layout} layout"
+        engine = self.int8_engine
+        products = f", int8 products by {engine} {version(engine)}" if engine else ""
+        return f"{name}, {platform} {device.driver_version.strip()}, {self.layout} layout{products}"
+
+    def free_bytes(self) -> int:
+        """Return the memory of a GPU, or what the machine has free for a CPU."""
+        return free_memory_bytes() if self._is_cpu else int(self._device.global_mem_size)
 
     def allocate(self, size_bytes: int) -> Any:
         """Return a new buffer, of the host's memory on a CPU."""

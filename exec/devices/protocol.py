@@ -54,6 +54,9 @@ class Backend(Protocol):
     def describe(self) -> str:
         """Return the device and its driver, in one line."""
 
+    def free_bytes(self) -> int:
+        """Return how much memory buffers may take, roughly."""
+
     def allocate(self, size_bytes: int) -> Any:
         """Return a new buffer."""
 

@@ -40,7 +40,7 @@ def lower_dot(builder: ProgramBuilder, a: View, b: View, out: View, *, precision
     p = dot_precision("highest" if precision == "highest" else "high", a.shape[2])
     if gpu:
         lower_float_gpu(builder, a, b, out, p=p, grid=grid)
-    elif builder.int8_engine is not None and suits_digits(*out.shape[1:], a.shape[2], p):
+    elif builder.int8_engine is not None and suits_digits(out.shape[1], out.shape[2], a.shape[2], p):
         lower_float_digits(builder, a, b, out, p=p, grid=grid)
     else:
         lower_float_cpu(builder, a, b, out, p=p, grid=grid)

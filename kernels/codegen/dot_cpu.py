@@ -5,7 +5,7 @@ sums over DEPTH terms stay below that; where the whole sum may not, it is kept i
 
 The product of panels is OpenCL C with double4 and allows contraction: whole numbers don't round, and compilers of
 OpenCL C make good code of it. Measured on 2 cores of Zen 3 with PoCL 3.0, panels of 6 x 8 lines: 38 to 43 GFLOP/s a
-core, NumPy's OpenBLAS in f64 36; hence no step is the host's.
+core, NumPy's OpenBLAS in f64 36; hence BLAS has no part in it.
 """
 
 from __future__ import annotations

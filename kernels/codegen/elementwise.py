@@ -175,7 +175,8 @@ class _Emitter:
 
     def _index(self, position: int, column: str) -> str:
         step = self._strides[position][-1]
-        index = "0" if step == 0 else column if step == 1 else f"{column} * {step}"
+        wide = "(i64)" if abs(step) * self._chunk >= 1 << 31 else ""
+        index = "0" if step == 0 else column if step == 1 else f"{wide}{column} * {step}"
         return f"p{position} + {index}" if self._views[position].source == "count" else index
 
     def _body(self, column: str, *, rare: bool) -> list[str]:

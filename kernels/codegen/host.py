@@ -17,6 +17,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from samebits.kernels.errors import KernelError
+
 Array = npt.NDArray[Any]
 # name -> step(buffers as flat writable bytes, parameters)
 HostStep = Callable[[Sequence[npt.NDArray[np.uint8]], tuple[Any, ...]], None]
@@ -25,9 +27,11 @@ Multiply = Callable[[Array, Array, Array], None]
 
 # Terms of one i32 sum: below 2^31 even as 255 * 128 K, which u8 digits reach before the zero point is taken off.
 MAX_TERMS: Final = 65535
-# CPU flag -> int8 products that cost no more than one f64 product of dot_cpu.py. By width of instruction: 16 AMX
-# tiles' rows, 64 and 32 bytes a VNNI instruction, 4 f64 a vector there, two vectors each. Not measured on such a CPU.
+# CPU flag -> int8 products that take no longer than one f64 product of dot_cpu.py. By multiply-adds a cycle and core,
+# at best: f64 2 x 4, AVX-VNNI 2 x 32, AVX512-VNNI 2 x 64, AMX 1024; less what splitting and adding take. Not measured.
 _PRODUCTS: Final = {"amx_int8": 16, "avx512_vnni": 9, "avx_vnni": 4}
+# torch._int_mm falls back to plain loops (2.3 s for 1024^3) without AVX512-VNNI: github.com/pytorch/pytorch/pull/136942
+_NEEDS: Final = {"torch": "avx512_vnni"}
 
 
 def int8_engine() -> str | None:
@@ -35,7 +39,7 @@ def int8_engine() -> str | None:
 
     It is imported only where the CPU has instructions for it, and used only if a product of extreme digits is exact.
     """
-    return _choose_engine() if most_products() else None
+    return choose_engine() if most_products() else None
 
 
 def digit_bits() -> int:
@@ -67,20 +71,23 @@ def digit_product(buffers: Sequence[npt.NDArray[np.uint8]], parameters: tuple[An
     """Write the i32 sums of each shift, (2 count - 1, B, M, N). buffers: left and right blocks, sums.
 
     parameters: engine, B, M, N, K, count. left: for each shift (B, M, n K); right: for each shift (B, n K, N).
+    Raises KernelError if the library fails.
     """
     engine, batch, rows, columns, depth, count = parameters
     left, right, sums = buffers
-    multiply = _ENGINES[engine]()
+    multiply = ENGINES[engine]()
     kind = np.uint8 if takes_unsigned(engine) else np.int8
     left_at = right_at = out_at = 0
     for _, pairs in shift_blocks(count):
         left_end, right_end = left_at + batch * rows * pairs * depth, right_at + batch * columns * pairs * depth
         out_end = out_at + 4 * batch * rows * columns
-        multiply(
-            left[left_at:left_end].view(kind).reshape(batch, rows, pairs * depth),
-            right[right_at:right_end].view(np.int8).reshape(batch, pairs * depth, columns),
-            sums[out_at:out_end].view(np.int32).reshape(batch, rows, columns),
-        )
+        a = left[left_at:left_end].view(kind).reshape(batch, rows, pairs * depth)
+        b = right[right_at:right_end].view(np.int8).reshape(batch, pairs * depth, columns)
+        out = sums[out_at:out_end].view(np.int32).reshape(batch, rows, columns)
+        try:
+            multiply(a, b, out)
+        except Exception as error:  # each library has classes of its own
+            raise KernelError(f"{engine} cannot multiply: {' '.join(str(error).split())[:200]}") from error
         left_at, right_at, out_at = left_end, right_end, out_end
 
 
@@ -96,8 +103,10 @@ def _cpu_flags() -> frozenset[str]:
 
 
 @cache
-def _choose_engine() -> str | None:
-    return next((name for name in _ENGINES if find_spec(name) and is_exact(name, digit_bits())), None)
+def choose_engine() -> str | None:
+    flags = _cpu_flags()
+    names = (name for name in ENGINES if name not in _NEEDS or _NEEDS[name] in flags)
+    return next((name for name in names if find_spec(name) and is_exact(name, digit_bits())), None)
 
 
 def is_exact(engine: str, bits: int) -> bool:
@@ -108,7 +117,7 @@ def is_exact(engine: str, bits: int) -> bool:
     sums = np.empty((1, 70, 41), np.int32)
     given = left.view(np.uint8) ^ 0x80 if takes_unsigned(engine) else left
     try:
-        _ENGINES[engine]()(given, right, sums)
+        ENGINES[engine]()(given, right, sums)
     except Exception:  # whatever a broken installation raises: it is of no use
         return False
     return bool(np.array_equal(sums, left.astype(np.int32) @ right.astype(np.int32)))
@@ -166,6 +175,6 @@ def _load_torch() -> Multiply:
     return multiply
 
 
-_ENGINES: Final[dict[str, Callable[[], Multiply]]] = {"onnxruntime": _load_onnxruntime, "torch": _load_torch}
+ENGINES: Final[dict[str, Callable[[], Multiply]]] = {"onnxruntime": _load_onnxruntime, "torch": _load_torch}
 
 HOST_STEPS: Final[dict[str, HostStep]] = {"digit_product": digit_product}

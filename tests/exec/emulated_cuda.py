@@ -41,6 +41,10 @@ class EmulatedCuda:
         """Return what this is."""
         return "CUDA sources on the CPU"
 
+    def free_bytes(self) -> int:
+        """Return plenty."""
+        return 1 << 34
+
     def allocate(self, size_bytes: int) -> Any:
         """Return memory filled with ones: nothing may rely on its contents."""
         return np.full(size_bytes, 0xFF, np.uint8)

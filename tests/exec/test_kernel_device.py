@@ -8,29 +8,31 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.exec.kernel_devices import LAYOUTS, check_same, open_opencl, run_on
+from tests.exec.kernel_devices import LAYOUTS, check_same, check_same_on, open_opencl, run_on
 from tests.exec.operands import values
 
 from samebits.exec.builder import GraphBuilder, ValueRef
 from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.devices.numpy_device import NumpyDevice
+from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.errors import RunError
 from samebits.exec.graph import Graph
 from samebits.exec.planner import plan_graph
+from samebits.kernels.codegen import dot_digits, host
 from samebits.kernels.codegen.lowering import Lowered, lower
-from samebits.kernels.codegen.program import Layout
+from samebits.kernels.codegen.program import HostCall, Layout
 from samebits.kernels.codegen.schedule import Operation
 from samebits.kernels.types import TensorType
 
 F32 = "f32"
 
 
-def lowered(graph: Graph, layout: Layout = "cpu") -> Lowered:
+def lowered(graph: Graph, layout: Layout = "cpu", int8_engine: str | None = None) -> Lowered:
     """Return the program of a graph."""
     plan = plan_graph(graph)
     operations = [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches]
     outputs = [value for _, value in plan.outputs]
-    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout)
+    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout, int8_engine=int8_engine)
 
 
 class RandomGraph:
@@ -192,6 +194,58 @@ def test_an_index_out_of_range_is_named_and_nothing_is_returned(op: str, bad: in
             run_on(device, build.build(), given_inputs)
         messages.append(str(raised.value))
     assert messages[0] == messages[1] == f"node 0: {op}: index {bad} is outside 0..4"
+
+
+def test_compile_refuses_what_the_device_has_no_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = GraphBuilder()
+    build.output("y", build.op("iota", dtype="f32", shape=(1 << 20,), dimension=0))
+    device = open_opencl("cpu")
+    monkeypatch.setattr(device.backend, "free_bytes", lambda: 1 << 20)
+    with pytest.raises(RunError, match=r"a graph needs buffers of 4\.2 MB, device opencl has 1\.0 MB free"):
+        device.compile(plan_graph(build.build()))
+
+
+def products_of_digits(monkeypatch: pytest.MonkeyPatch, engine: str) -> KernelDevice:
+    """Return a device that multiplies digits, of 7 bits unless the CPU has VNNI, for products of every size."""
+    pytest.importorskip(engine)
+    open_opencl("cpu")  # skips if there is none
+    backend = OpenclBackend(list_opencl_devices()[0], layout="cpu")
+    backend.int8_engine = engine
+    for name, value in (("LEAST_WORK", 1), ("LEAST_SIDE", 1), ("most_products", lambda: 16)):
+        monkeypatch.setattr(dot_digits, name, value)
+    return KernelDevice(backend)
+
+
+def test_dot_through_an_int8_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = products_of_digits(monkeypatch, "onnxruntime")
+    assert "int8 products by onnxruntime" in device.backend.describe()
+    build = GraphBuilder()
+    x, w = build.input("x", TensorType(F32, (2, 33, 70))), build.input("w", TensorType(F32, (2, 70, 65)))
+    numbers, attributes = (((2,), (1,)), ((0,), (0,))), {"precision": "highest", "grid": "both"}
+    hidden = build.op("tanh", build.op("dot_general", x, w, dimension_numbers=numbers, **attributes))
+    back = build.op("transpose", w, permutation=(0, 2, 1))
+    build.output("y", build.op("dot_general", hidden, back, dimension_numbers=numbers, **attributes))
+    rng = np.random.default_rng(4)
+    inputs = {"x": values(rng, F32, (2, 33, 70)), "w": rng.standard_normal((2, 70, 65), np.float32)}
+    steps = lowered(build.build(), int8_engine="onnxruntime").program.steps
+    assert sum(isinstance(step, HostCall) for step in steps) == 2
+    for _ in range(2):  # the second time with buffers that hold the first's
+        check_same_on(device, build.build(), inputs)
+
+
+def test_a_library_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = products_of_digits(monkeypatch, "onnxruntime")
+
+    def fail(left: Any, right: Any, out: Any) -> None:
+        raise MemoryError("no memory")
+
+    monkeypatch.setitem(host.ENGINES, "onnxruntime", lambda: fail)
+    build = GraphBuilder()
+    x = build.input("x", TensorType(F32, (3, 3)))
+    numbers = (((1,), (0,)), ((), ()))
+    build.output("y", build.op("dot_general", x, x, dimension_numbers=numbers, precision="high", grid="rows"))
+    with pytest.raises(RunError, match="node 0: onnxruntime cannot multiply: no memory"):
+        run_on(device, build.build(), {"x": np.ones((3, 3), np.float32)})
 
 
 def test_compile_reports_its_kernel_source() -> None:
