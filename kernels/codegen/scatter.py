@@ -146,12 +146,13 @@ class _Scatter:
     def _add_up_copies(self, name: str, size: int, fold: Fold, body: str, parameters: Parameters, total: int) -> None:
         """Append the kernel whose items each run `body` for their slices on a cleared copy of `name`, and the fold."""
         bytes_each = numpy_dtype(fold.kind).itemsize
-        copies = (self._builder.buffer(COPIES * size * bytes_each), f"GLOBAL {fold.kind} *RESTRICT all")
         each = -(-self._slices.count // COPIES)
+        items = -(-self._slices.count // each)  # fewer than COPIES where these do not come out even
+        copies = (self._builder.buffer(items * size * bytes_each), f"GLOBAL {fold.kind} *RESTRICT all")
         start = f"GLOBAL {fold.kind} *RESTRICT {name} = all + ITEM * {size};\n"
         start += f"for (i64 i = 0; i < {size}; i++) {name}[i] = 0;\n"
         call_chunks(self._builder, f"scatter_{name}", self._slices, body, [*parameters, copies], each, start)
-        parts = partials(copies[0], fold.kind, COPIES, size)
+        parts = partials(copies[0], fold.kind, items, size)
         lower_fold(self._builder, fold, parts, (0,), total, fold.kind)
 
     def magnitudes(self) -> None:

@@ -21,11 +21,21 @@ from samebits.kernels.codegen.program import Layout
 LAYOUTS: tuple[Layout, ...] = ("cpu", "gpu")
 
 
+class PoisonedBackend(OpenclBackend):
+    """New buffers are full of ones, a NaN in every float type: kernels that rely on zeros are found out."""
+
+    def allocate(self, size_bytes: int) -> Any:
+        """Return a new buffer, poisoned."""
+        buffer = super().allocate(size_bytes)
+        self.upload(buffer, np.full(size_bytes, 0xFF, np.uint8))
+        return buffer
+
+
 @cache
 def open_opencl(layout: Layout) -> KernelDevice:
     """Return the first OpenCL device with work divided as on a cpu or a gpu; skips the test if there is none."""
     try:
-        return KernelDevice(OpenclBackend(list_opencl_devices()[0], layout=layout))
+        return KernelDevice(PoisonedBackend(list_opencl_devices()[0], layout=layout))
     except DeviceError as error:
         pytest.skip(str(error))
 

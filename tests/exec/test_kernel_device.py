@@ -167,6 +167,19 @@ def test_outputs_outlive_the_next_run() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("rows", "count", "width"), [(1, 4, 1), (2, 9, 1), (1, 4, 3), (3, 41, 2), (1, 1, 1)])
+def test_scatter_add_of_few_updates_reads_no_memory_it_has_not_written(
+    rows: int, count: int, width: int, layout: Layout
+) -> None:
+    build = GraphBuilder()  # regression: fewer items than copies of the sums left some copies uncleared
+    x, at = build.input("x", TensorType(F32, (rows, width))), build.input("at", TensorType("i64", (count,)))
+    build.output("y", build.op("scatter_add", x, at, build.input("up", TensorType(F32, (count, width)))))
+    rng = np.random.default_rng(0)
+    inputs = {"x": values(rng, F32, (rows, width)), "at": rng.integers(0, rows, count)}
+    check_same(build.build(), inputs | {"up": rng.standard_normal((count, width)).astype(np.float32)}, layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_scatter_refuses_an_index_that_occurs_twice(layout: Layout) -> None:
     build = GraphBuilder()
     x, at = build.input("x", TensorType(F32, (5, 2))), build.input("at", TensorType("i64", (3,)))

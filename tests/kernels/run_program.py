@@ -46,6 +46,8 @@ class Runner:
         flags = cl.mem_flags.READ_WRITE | cl.mem_flags.ALLOC_HOST_PTR
         self._sizes = list(builder.sizes)
         self._buffers = [cl.Buffer(self._queue.context, flags, size) for size in self._sizes]
+        for number, size in enumerate(self._sizes):  # nothing may rely on zeros
+            self.write(number, np.full(size, 0xFF, np.uint8))
         self._steps = list(builder.steps)
         kernels = tuple(builder.kernels.values())
         program: Any = cl.Program(self._queue.context, program_text(kernels)).build() if kernels else None
