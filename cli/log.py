@@ -30,7 +30,7 @@ def show_command(store: StoreOption = None, json: JsonOption = False) -> None:
         return
     for index, entry in enumerate(entries):
         body = readable(entry.body.to_body())
-        shown = "  ".join(f"{name} {_short(value)}" for name, value in body.items() if value is not None)
+        shown = "  ".join(f"{name} {_short(value)}" for name, value in body.items() if value not in (None, []))
         print(f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  {shown}")
     print(log.checkpoint(), end="")
 
@@ -60,5 +60,7 @@ def _fields(index: int, entry: Entry) -> dict[str, object]:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(_short(item) for item in value)
     text = str(value)
     return text[:12] + "…" if len(text) == 64 else text

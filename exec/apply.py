@@ -53,6 +53,8 @@ def _as_arrays(operands: Sequence[ArrayLike]) -> list[Array]:
         plain = not is_array and array.dtype.kind in "fi" and (array.dtype.kind == "i" or beside.kind not in "iub")
         typed = array.astype(beside if array.ndim == 0 or not any(given) else _own(array)) if plain else array
         dtype_name(typed.dtype)
+        if typed.dtype == np.bool_:
+            typed = typed.view(np.uint8) != 0  # a bool is byte 0 or 1, whatever it was made from
         result.append(typed.astype(typed.dtype.newbyteorder("="), copy=False))
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,41 +22,61 @@ from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 
+_KEPT_BYTES: Final = 256 << 20
 _ALIGNMENT: Final = 256  # sizes of buffers are multiples of it, so that freed ones fit again
 
 
 class Pool:
-    """Buffers of a backend. One that nobody holds any more is used again: work on it runs in order."""
+    """Buffers of a backend. One that nobody holds any more is used again: work on it runs in order.
+
+    It keeps no more free bytes than are in use, or 256 MiB.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._free: dict[int, list[Any]] = {}
+        self._free_bytes = self._used_bytes = 0
 
     def take(self, size_bytes: int) -> Block:
         """Return a buffer of at least this size."""
         rounded = -(-max(size_bytes, 1) // _ALIGNMENT) * _ALIGNMENT
         free = self._free.get(rounded)
         if free:
-            return Block(free.pop(), rounded, self._free)
+            self._free_bytes -= rounded
+            buffer = free.pop()
+        else:
+            buffer = self._allocate(rounded)
+        self._used_bytes += rounded
+        return Block(buffer, rounded, self)
+
+    def give_back(self, buffer: Any, size_bytes: int) -> None:
+        """Keep a buffer for the next that needs its size, unless enough is kept."""
+        self._used_bytes -= size_bytes
+        if self._free_bytes + size_bytes <= max(self._used_bytes, _KEPT_BYTES):
+            self._free.setdefault(size_bytes, []).append(buffer)
+            self._free_bytes += size_bytes
+
+    def _allocate(self, size_bytes: int) -> Any:
         try:
-            return Block(self._backend.allocate(rounded), rounded, self._free)
+            return self._backend.allocate(size_bytes)
         except DeviceError:
             self._free.clear()  # gives the memory back
-            return Block(self._backend.allocate(rounded), rounded, self._free)
+            self._free_bytes = 0
+            return self._backend.allocate(size_bytes)
 
 
 class Block:
     """One buffer, given back to its pool when it is no longer referred to."""
 
-    __slots__ = ("_free", "_size_bytes", "buffer")
+    __slots__ = ("_pool", "_size_bytes", "buffer")
 
-    def __init__(self, buffer: Any, size_bytes: int, free: dict[int, list[Any]]) -> None:
+    def __init__(self, buffer: Any, size_bytes: int, pool: Pool) -> None:
         self.buffer = buffer
         self._size_bytes = size_bytes
-        self._free = free
+        self._pool = pool
 
     def __del__(self) -> None:
-        self._free.setdefault(self._size_bytes, []).append(self.buffer)
+        self._pool.give_back(self.buffer, self._size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +88,28 @@ class DeviceTensor:
 
 
 class KernelDevice:
-    """Runs plans as kernels."""
+    """Runs plans as kernels. Threads may share it: one of them works at a time."""
 
     def __init__(self, backend: Backend) -> None:
+        self._lock = threading.RLock()
         self.name = backend.name
         self.backend = backend
         self._pool = Pool(backend)
 
     def upload(self, array: Array) -> DeviceTensor:
         """Copy an array to a buffer."""
-        tensor = DeviceTensor(type_of(array), self._pool.take(array.nbytes))
-        if array.nbytes:
-            self.backend.upload(tensor.block.buffer, np.ascontiguousarray(array))
-        return tensor
+        with self._lock:
+            tensor = DeviceTensor(type_of(array), self._pool.take(array.nbytes))
+            if array.nbytes:
+                self.backend.upload(tensor.block.buffer, np.ascontiguousarray(array))
+            return tensor
 
     def download(self, buffer: DeviceTensor) -> Array:
         """Copy a tensor back."""
         array = np.empty(buffer.type.shape, numpy_dtype(buffer.type.dtype))
         if array.nbytes:
-            self.backend.download(buffer.block.buffer, array)
+            with self._lock:
+                self.backend.download(buffer.block.buffer, array)
         return array
 
     def compile(self, plan: Plan) -> Executable:
@@ -103,7 +127,7 @@ class KernelDevice:
         except KernelError as error:
             raise RunError(f"device {self.name}: {error}") from error
         self._check_memory(plan, lowered)
-        return _KernelExecutable(self.backend, self._pool, plan, lowered)
+        return _KernelExecutable(self.backend, self._pool, self._lock, plan, lowered)
 
     def _check_memory(self, plan: Plan, lowered: Lowered) -> None:
         needed, free = sum(lowered.program.sizes[len(plan.inputs) :]), self.backend.free_bytes()
@@ -116,8 +140,9 @@ class KernelDevice:
 class _KernelExecutable:
     """A compiled program: its temporaries are allocated once, its outputs for each run."""
 
-    def __init__(self, backend: Backend, pool: Pool, plan: Plan, lowered: Lowered) -> None:
+    def __init__(self, backend: Backend, pool: Pool, lock: threading.RLock, plan: Plan, lowered: Lowered) -> None:
         program = lowered.program
+        self._lock = lock
         self._backend, self._pool, self._plan, self._lowered = backend, pool, plan, lowered
         self._steps = program.steps
         source = program.source
@@ -136,6 +161,10 @@ class _KernelExecutable:
             backend.upload(self._fixed[number].buffer, np.frombuffer(data, np.uint8))
 
     def __call__(self, inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
+        with self._lock:
+            return self._run(inputs)
+
+    def _run(self, inputs: Mapping[str, DeviceTensor]) -> dict[str, DeviceTensor]:
         buffers: dict[int, Any] = {number: block.buffer for number, block in self._fixed.items()}
         for number, (name, wanted) in enumerate(self._plan.inputs):
             if inputs[name].type != wanted:

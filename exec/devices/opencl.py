@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from samebits.exec.devices.compiler_environment import check_environment
 from samebits.exec.devices.protocol import Array
 from samebits.exec.errors import DeviceError
-from samebits.exec.planner import free_memory_bytes
+from samebits.exec.planner import free_memory_bytes, size_text
 from samebits.kernels.codegen.host import int8_engine
 from samebits.kernels.codegen.program import Layout
 
@@ -28,12 +31,26 @@ def import_pyopencl() -> Any:
     return pyopencl
 
 
+_first_pid: list[int] = []  # of the process that opened a device first
+
+
+def _opened_in(pid: int) -> int:
+    """Return the process; raises DeviceError in a forked child of one that has used OpenCL: its threads are gone."""
+    if not _first_pid:
+        _first_pid.append(pid)
+    if _first_pid[0] != pid:
+        raise DeviceError("device opencl: it was used before this process was forked; start processes by spawn instead")
+    return pid
+
+
 def list_opencl_devices() -> list[Any]:
-    """Return every OpenCL device, those without PoCL first; raises DeviceError if there is none."""
+    """Return every OpenCL device, CPUs last; raises DeviceError if there is none."""
     cl = import_pyopencl()
+    devices = []
     try:
-        platforms = cl.get_platforms()
-        devices = [device for platform in platforms for device in platform.get_devices()]
+        for platform in cl.get_platforms():
+            with contextlib.suppress(cl.Error):  # a platform without devices says so by an error
+                devices += platform.get_devices()
     except cl.Error as error:
         raise DeviceError(f"device opencl: no OpenCL platform answers ({_line(error)}); {INSTALL}") from error
     if not devices:
@@ -52,6 +69,8 @@ class OpenclBackend:
     def __init__(self, device: Any = None, *, layout: Layout | None = None) -> None:
         """Open a device, by default the first: a GPU before a CPU. Raises DeviceError if it lacks f64."""
         self._cl = cl = import_pyopencl()
+        check_environment("opencl")
+        self._pid = _opened_in(os.getpid())
         device = list_opencl_devices()[0] if device is None else device
         self._device = device
         if not device.double_fp_config:
@@ -85,7 +104,7 @@ class OpenclBackend:
 
     def allocate(self, size_bytes: int) -> Any:
         """Return a new buffer, of the host's memory on a CPU."""
-        with _errors("allocate"):
+        with _errors(f"allocate {size_text(size_bytes)}"):
             return self._cl.Buffer(self._context, self._flags, size_bytes)
 
     def upload(self, buffer: Any, data: Array) -> None:
@@ -110,6 +129,8 @@ class OpenclBackend:
     def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
         """Enqueue a kernel."""
         with _errors("launch"):
+            if os.getpid() != self._pid:
+                _opened_in(os.getpid())
             kernel.set_args(*buffers)
             self._cl.enqueue_nd_range_kernel(self._queue, kernel, (items,), (group,))
 

@@ -13,12 +13,14 @@ from typing import Final
 
 import platformdirs
 
+import samebits.exec.devices
 import samebits.kernels
 from samebits.cas.digest import hash_blob
 from samebits.exec.devices.protocol import Backend
 from samebits.kernels.version import ARITHMETIC
 
 _KERNELS: Final = Path(samebits.kernels.__path__[0])
+_DEVICES: Final = Path(samebits.exec.devices.__path__[0])
 
 
 def has_passed(backend: Backend) -> bool:
@@ -42,5 +44,5 @@ def _file(backend: Backend) -> Path:
 @cache
 def _kernels_digest() -> str:
     """Return the hash of every file that takes part in making kernels."""
-    files = sorted([*_KERNELS.glob("source/**/*.h"), *_KERNELS.glob("codegen/*.py")])
+    files = sorted([*_KERNELS.glob("source/**/*.h"), *_KERNELS.glob("**/*.py"), *_DEVICES.glob("*.py")])
     return str(hash_blob(b"".join(hash_blob(file.read_bytes()).raw for file in files)))

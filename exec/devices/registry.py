@@ -54,7 +54,9 @@ def _open_backend(kind: str, number: int) -> Backend:
         return CudaBackend(number)
     devices = list_opencl_devices()
     if number >= len(devices):
-        raise DeviceError(f"device opencl: there are {len(devices)} OpenCL devices, no number {number}")
+        raise DeviceError(
+            f"device opencl: there is no number {number}; OpenCL devices here: {len(devices)}, counted from 0"
+        )
     return OpenclBackend(devices[number])
 
 

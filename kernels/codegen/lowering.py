@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Final
 
 from samebits.cas.dtype import numpy_dtype
 from samebits.kernels.codegen import dot, random_bits, reductions, scatter, sorting
@@ -18,7 +19,8 @@ from samebits.kernels.errors import OpError
 from samebits.kernels.inference import dot_dimensions
 from samebits.kernels.types import TensorType
 
-ERROR_BYTES = 16  # code of the step that failed, and the index that was out of range
+MAX_ELEMENTS: Final = (1 << 31) - 1  # loops count in i32
+ERROR_BYTES: Final = 16  # code of the step that failed, and the index that was out of range
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,12 @@ class Failure:
     node: str
     op: str
     problem: str  # what is wrong with the index
+    unsigned: bool  # whether the indices are u64
 
     def message(self, index: int) -> str:
-        """Return what the numpy device says."""
-        return str(OpError(self.op, f"index {index} {self.problem}"))
+        """Return what the numpy device says. index: as i64."""
+        shown = index % (1 << 64) if self.unsigned else index
+        return str(OpError(self.op, f"index {shown} {self.problem}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ def lower(
 
     outputs: values; each gets a buffer of its own.
     """
+    for value, tensor in enumerate(types):
+        if tensor.size > MAX_ELEMENTS:
+            raise OpError("kernels", f"value {value} is {tensor}; kernels take tensors of up to 2^31 - 1 elements")
     plan = schedule(types, inputs, operations)
     wanted = _own_outputs(plan, outputs, inputs)
     return _Lowering(plan, inputs, ProgramBuilder(layout, int8_engine, tensor_cores)).run(wanted)
@@ -188,7 +195,7 @@ class _Lowering:
         """Return the buffer of errors and a new code that means this."""
         if self._errors is None:
             self._errors = self._builder.buffer(ERROR_BYTES)
-        self._failures.append(Failure(unit.node, unit.op, problem))
+        self._failures.append(Failure(unit.node, unit.op, problem, unit.operands[1].dtype == "u64"))
         return self._errors, len(self._failures)
 
     def _copy(self, source: View, target: View) -> None:

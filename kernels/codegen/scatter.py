@@ -36,6 +36,9 @@ def lower_gather(builder: ProgramBuilder, operand: View, indices: View, out: Vie
         raise AssertionError("gather writes to a buffer")
     if slices.count == 0:
         return
+    if slices.width == 0:
+        call_chunks(builder, "gather_check", slices, slices.read("continue"), slices.parameters())
+        return
     kind = C_TYPES[operand.dtype]
     source = element(operand.source, operand.dtype, "x", f"at + {offset_text('w', dims_of(operand, 1))}")
     start = f"i64 at = {operand.offset} + row * ({operand.strides[0]});\n"
@@ -61,6 +64,8 @@ def lower_scatter(
         return
     if not isinstance(out.source, int):
         raise AssertionError("scatter writes to a buffer")
+    # a bad index is reported before one that occurs twice, as the reference does
+    call_chunks(builder, "scatter_check", slices, slices.read("continue"), slices.parameters())
     claims = (builder.buffer(4 * slices.rows), "GLOBAL u32 *RESTRICT claims")
     call_span(builder, "clear", slices.rows, "claims[item] = 0u;\n", [claims])
     rank = len(indices.shape)

@@ -6,6 +6,7 @@ is a pure function of the operations, so equal graphs give equal kernels everywh
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,8 +17,8 @@ from samebits.kernels.codegen.expressions import ELEMENTWISE
 from samebits.kernels.codegen.view import COUNT, Splat, View, stored
 from samebits.kernels.types import TensorType
 
-MAX_GROUP_NODES: Final = 256  # keeps compile times and registers in bounds
-MAX_GROUP_VIEWS: Final = 40  # parameters of a kernel: OpenCL guarantees 1 KiB
+MAX_GROUP_PARAMETERS: Final = 120  # views and results together: OpenCL guarantees 1 KiB of parameters, 8 bytes each
+MAX_CANDIDATES: Final = 32  # groups of one size that an operation tries to join, the first that are late enough
 _VIEWS: Final = frozenset({"broadcast_in_dim", "reshape", "transpose", "rev", "slice"})
 _COPIES: Final = frozenset({"pad", "concatenate"})  # made of copies, which take any view
 
@@ -76,6 +77,7 @@ class Schedule:
     views: dict[int, View] = field(default_factory=dict)  # of every value
     presets: dict[int, bytes] = field(default_factory=dict)  # contents of constants
     made_at: dict[int, int] = field(default_factory=dict)  # value -> unit; inputs and constants: -1
+    _groups: dict[int, list[int]] = field(default_factory=dict)  # number of elements -> positions of its groups
 
     def add(self, operation: Operation) -> None:
         """Place one operation."""
@@ -141,14 +143,16 @@ class Schedule:
     def _fuse(self, op: str, operands: Sequence[View], result: int, attributes: Mapping[str, Any], node: str) -> None:
         tensor = self.types[result]
         ready = max((self.made_at[v.source] for v in operands if isinstance(v.source, int)), default=-1)
-        for position in range(max(ready, 0), len(self.units)):
+        groups = self._groups.setdefault(tensor.size, [])
+        start = bisect_left(groups, ready)
+        for position in groups[start : start + MAX_CANDIDATES]:
             unit = self.units[position]
-            if isinstance(unit, GroupUnit) and unit.size == tensor.size:
-                fitted = _fit(operands, unit)
-                if fitted is not None:
-                    break
+            fitted = _fit(operands, unit) if isinstance(unit, GroupUnit) else None
+            if isinstance(unit, GroupUnit) and fitted is not None:
+                break
         else:
             position = len(self.units)
+            groups.append(position)
             unit = GroupUnit(tensor.shape, tensor.size, node)
             self.units.append(unit)
             fitted = tuple(operands)
@@ -161,7 +165,7 @@ class Schedule:
 
 def _fit(operands: Sequence[View], unit: GroupUnit) -> tuple[View | int, ...] | None:
     """Return operands as a group can take them: its own results by number, views in its shape; None if it can't."""
-    if len(unit.members) >= MAX_GROUP_NODES or len(unit.views) + len(operands) > MAX_GROUP_VIEWS:
+    if len(unit.members) + len(unit.views) + len(operands) >= MAX_GROUP_PARAMETERS:
         return None
     fitted: list[View | int] = []
     for view in operands:

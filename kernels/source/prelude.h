@@ -3,6 +3,10 @@
 // Float expressions are evaluated as written: contraction is off here (CUDA: --fmad=false, C: -ffp-contract=off), and
 // fma64 is IEEE 754 fusedMultiplyAdd wherever it stands. f32 quotients and roots go through f64, whose are exact.
 
+#if defined(__FAST_RELAXED_MATH__) || defined(__FAST_MATH__)
+#error "kernels are exact: no fast-math option may be set"
+#endif
+
 #if defined(__OPENCL_VERSION__)
 
 #pragma OPENCL FP_CONTRACT OFF

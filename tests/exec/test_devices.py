@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,31 @@ def test_open_device_remembers_who_passed_and_checks_again_when_kernels_change(
     assert passed.has_passed(backend)
     monkeypatch.setattr(passed, "_kernels_digest", lambda: "another")
     assert not passed.has_passed(backend)
+
+
+@pytest.mark.parametrize("name", ["PYOPENCL_BUILD_OPTIONS", "POCL_EXTRA_BUILD_FLAGS"])
+def test_open_device_refuses_compiler_options_from_outside(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_opencl("cpu")  # skips where there is none
+    monkeypatch.setenv(name, "-cl-fast-relaxed-math")
+    with pytest.raises(DeviceError, match=f"device opencl: the variable {name} changes how kernels are compiled"):
+        open_device("opencl")
+
+
+def test_open_device_refuses_opencl_in_a_forked_child() -> None:
+    open_opencl("cpu")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            open_device("opencl")
+        except DeviceError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    assert b"used before this process was forked" in os.read(read, 1000)
+    os.close(read)
 
 
 def test_check_device_refuses_kernels_with_one_wrong_constant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from tests.exec.kernel_devices import LAYOUTS, check_same, check_same_on, open_o
 from tests.exec.operands import values
 
 from samebits.exec.builder import GraphBuilder, ValueRef
-from samebits.exec.devices.kernel_device import KernelDevice
+from samebits.exec.devices.kernel_device import KernelDevice, Pool
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.errors import RunError
@@ -22,6 +24,7 @@ from samebits.kernels.codegen import dot_digits, host
 from samebits.kernels.codegen.lowering import Lowered, lower
 from samebits.kernels.codegen.program import HostCall, Layout
 from samebits.kernels.codegen.schedule import Operation
+from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 
 F32 = "f32"
@@ -259,6 +262,79 @@ def test_a_library_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     build.output("y", build.op("dot_general", x, x, dimension_numbers=numbers, precision="high", grid="rows"))
     with pytest.raises(RunError, match="node 0: onnxruntime cannot multiply: no memory"):
         run_on(device, build.build(), {"x": np.ones((3, 3), np.float32)})
+
+
+@pytest.mark.parametrize("op", ["gather", "scatter", "scatter_add"])
+def test_an_unsigned_index_out_of_range_is_named_as_it_is(op: str) -> None:
+    build = GraphBuilder()
+    x, at = build.input("x", TensorType(F32, (3, 1))), build.input("at", TensorType("u64", (2,)))
+    rest = [] if op == "gather" else [build.input("up", TensorType(F32, (2, 1)))]
+    build.output("y", build.op(op, x, at, *rest))
+    inputs = {"x": np.ones((3, 1), np.float32), "at": np.array([2, (1 << 64) - 1], np.uint64)}
+    inputs |= {"up": np.ones((2, 1), np.float32)} if rest else {}
+    for device in (NumpyDevice(), open_opencl("cpu")):
+        with pytest.raises(RunError, match=r"index 18446744073709551615 is outside 0\.\.2"):
+            run_on(device, build.build(), inputs)
+
+
+def test_scatter_names_a_bad_index_before_one_that_occurs_twice() -> None:
+    build = GraphBuilder()
+    x, at = build.input("x", TensorType(F32, (3,))), build.input("at", TensorType("i32", (3,)))
+    build.output("y", build.op("scatter", x, at, build.input("up", TensorType(F32, (3,)))))
+    inputs = {"x": np.ones(3, np.float32), "at": np.array([1, 1, 9], np.int32), "up": np.ones(3, np.float32)}
+    for device in (NumpyDevice(), open_opencl("cpu")):
+        with pytest.raises(RunError, match=r"index 9 is outside 0\.\.2"):
+            run_on(device, build.build(), inputs)
+
+
+def test_threads_share_a_device() -> None:
+    build = GraphBuilder()
+    v = build.input("x", TensorType(F32, (65,)))
+    for _ in range(4):
+        v = build.op("cumsum", build.op("abs", v), axis=0)
+    build.output("y", v)
+    device = open_opencl("cpu")
+    execute = device.compile(plan_graph(build.build()))
+    rng = np.random.default_rng(0)
+    given_x = [rng.standard_normal(65).astype(np.float32) for _ in range(2)]
+    wanted = [run_on(NumpyDevice(), build.build(), {"x": x})["y"] for x in given_x]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(
+                pool.map(lambda i: device.download(execute({"x": device.upload(given_x[i % 2])})["y"]), range(200))
+            )
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(np.array_equal(y, wanted[i % 2]) for i, y in enumerate(found))
+
+
+def test_a_kernel_has_no_more_parameters_than_opencl_guarantees() -> None:
+    build = GraphBuilder()
+    v = build.input("x", TensorType(F32, (9,)))
+    for i in range(300):
+        v = build.op("add", v, v)
+        build.output(f"y{i:03d}", v)
+    assert max(len(step.buffers) for step in lowered(build.build()).program.steps) <= 128
+
+
+def test_lower_refuses_tensors_that_loops_cannot_count() -> None:
+    build = GraphBuilder()
+    build.output("y", build.op("iota", dtype="u8", shape=(1 << 31,), dimension=0))
+    with pytest.raises(KernelError, match="tensors of up to"):
+        lowered(build.build())
+
+
+def test_a_freed_buffer_is_used_again_and_too_many_are_let_go() -> None:
+    pool = Pool(open_opencl("cpu").backend)
+    first = pool.take(1000)
+    kept = first.buffer
+    del first
+    assert pool.take(900).buffer is kept
+    for size in range(8):
+        pool.take((100 + size) << 20)  # each is freed at once
+    assert pool._free_bytes <= 256 << 20
 
 
 def test_compile_reports_its_kernel_source() -> None:

@@ -112,8 +112,8 @@ FN u32 quarter_turns(f32 x, f64 *rest) {
     u64 words[4];  // |x| 2/pi mod 4, the most significant first, the binary point after two bits
     u64 carry = 0;
     for (i32 j = 3; j >= 0; j--) {
-        u64 pair = (u64)two_over_pi[at + (u32)j] << 32 | two_over_pi[at + (u32)j + 1];
-        u64 product = m * (pair << shift >> 32) + carry;
+        u64 pair = ((u64)two_over_pi[at + (u32)j] << 32) | two_over_pi[at + (u32)j + 1];
+        u64 product = (m * ((pair << shift) >> 32)) + carry;
         words[j] = product & 0xFFFFFFFFu;
         carry = product >> 32;
     }
