@@ -19,6 +19,8 @@ from samebits.exec.planner import free_memory_bytes, size_text
 from samebits.kernels.codegen.host import int8_engine
 from samebits.kernels.codegen.program import Layout
 
+SMALL_UPLOAD_BYTES: Final = 1 << 16  # up to here a copy costs less than waiting for the queue
+MANY_UPLOADS: Final = 256
 INSTALL: Final = "install the extra samebits[opencl]"
 
 
@@ -87,6 +89,7 @@ class OpenclBackend:
         with _errors("open"):
             self._context = cl.Context([device])
             self._queue = cl.CommandQueue(self._context, device)
+        self._uploads: list[Any] = []  # events of copies that the queue may not have reached yet
         self._flags = cl.mem_flags.READ_WRITE | (cl.mem_flags.ALLOC_HOST_PTR if is_cpu else 0)
         self._map_flags = cl.map_flags.READ | cl.map_flags.WRITE
 
@@ -110,12 +113,20 @@ class OpenclBackend:
     def upload(self, buffer: Any, data: Array) -> None:
         """Copy a contiguous array to the front of a buffer."""
         with _errors("upload"):
-            self._cl.enqueue_copy(self._queue, buffer, data.reshape(-1).view(np.uint8), is_blocking=True)
+            flat = data.reshape(-1).view(np.uint8)
+            if flat.size > SMALL_UPLOAD_BYTES:
+                self._cl.enqueue_copy(self._queue, buffer, flat, is_blocking=True)
+                return
+            if len(self._uploads) >= MANY_UPLOADS:
+                self.synchronize()
+            # a copy of its own, which nobody changes while the queue gets there; its event waits when it is dropped
+            self._uploads.append(self._cl.enqueue_copy(self._queue, buffer, flat.copy(), is_blocking=False))
 
     def download(self, buffer: Any, data: Array) -> None:
         """Copy the front of a buffer to a contiguous array."""
         with _errors("download"):
             self._cl.enqueue_copy(self._queue, data.reshape(-1).view(np.uint8), buffer, is_blocking=True)
+            self._uploads.clear()  # all done
 
     def compile(self, source: str, names: Sequence[str]) -> Sequence[Any]:
         """Return a kernel object for each name. PoCL keeps what it compiled on disk by hash of source and options."""
@@ -138,6 +149,7 @@ class OpenclBackend:
         """Wait for the queue."""
         with _errors("synchronize"):
             self._queue.finish()
+            self._uploads.clear()
 
     @contextmanager
     def on_host(self, buffers: Sequence[Any], sizes: Sequence[int]) -> Iterator[list[Array]]:
