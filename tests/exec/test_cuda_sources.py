@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.exec.emulated_cuda import EmulatedCuda
 from tests.exec.kernel_devices import check_same_on
 from tests.exec.test_kernel_device import RandomGraph, lowered
 
+from samebits.exec.builder import GraphBuilder
 from samebits.exec.conformance import check_device, vectors_graph
 from samebits.exec.devices.cuda import CUDA_OPTIONS
 from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.planner import plan_graph
 from samebits.kernels.conformance import load_vectors
+from samebits.kernels.reference import type_of
 
 
 def test_cuda_sources_of_every_operation_conform_on_the_cpu() -> None:
@@ -26,6 +30,26 @@ def test_cuda_sources_of_every_operation_conform_on_the_cpu() -> None:
 def test_cuda_sources_of_random_graphs_give_the_bits_of_numpy(seed: int) -> None:
     graph = RandomGraph(seed)
     check_same_on(KernelDevice(EmulatedCuda()), graph.build.build(), graph.inputs)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_products_of_digits_on_matrix_units_give_the_bits_of_numpy(precision: str) -> None:
+    rng = np.random.default_rng(5)
+    build = GraphBuilder()
+    inputs: dict[str, Any] = {}
+    for number, (grid, (m, k, n)) in enumerate(
+        (("both", (33, 40, 65)), ("columns", (64, 32, 32)), ("rows", (32, 65, 70)))
+    ):
+        for side, shape in (("a", (2, m, k)), ("b", (2, k, n))):
+            x = rng.standard_normal(shape, np.float32) * np.exp2(rng.integers(-9, 9, shape)).astype(np.float32)
+            x[0, 1, :3] = (np.inf, -0.0, 2.0**-149)
+            inputs[f"{side}{number}"] = x
+        a, b = (build.input(f"{side}{number}", type_of(inputs[f"{side}{number}"])) for side in "ab")
+        build.output(f"y{number}", build.op("dot_general", a, b, precision=precision, grid=grid))
+    device = KernelDevice(EmulatedCuda())
+    (source,) = device.compile(plan_graph(build.build())).kernels
+    assert source.text.count("mma_s8(s[") == 3
+    check_same_on(device, build.build(), inputs)
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
