@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from samebits.exec.devices.numpy_device import NumpyDevice
-from samebits.kernels.functions import UNARY
+from samebits.kernels.functions import BINARY, UNARY
 from tests.kernels import long_double_oracle
 from tests.kernels.conformance import BLOCK_ORDER, check_halves, describe_device, on_device, parse_arguments
 from tests.kernels.conformance_table import Row, format_table, merge_rows, parse_table, write_rows
@@ -234,7 +234,7 @@ def test_block_order_meets_every_block_once() -> None:
 def test_arguments_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     options = parse_arguments(["--functions", "exp,tan", "--blocks", "3", "--write"])
     assert (options.functions, options.blocks, options.write, options.device) == (["exp", "tan"], 3, True, "numpy")
-    assert parse_arguments([]).functions == list(UNARY)
+    assert parse_arguments([]).functions == [*UNARY, *BINARY]
     for bad in (["--functions", "exp,gamma"], ["--blocks", "0"], ["--blocks", "257"], ["--device", "abacus"]):
         with pytest.raises(SystemExit):
             parse_arguments(bad)
