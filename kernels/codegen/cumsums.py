@@ -236,7 +236,7 @@ class _Emitter:
         # sums below 2^51 turn into f64 by the magic number, longer ones may need rounding to odd
         small = self._p + clog2(r.terms) <= MAGIC_LIMIT
         total = "total@" if r.lanes > 1 else "sum[j]"
-        exact = f"from_bits64({total} + (u64)MAGIC_BITS) - MAGIC" if small else f"odd_sum((i64){total})"
+        exact = f"from_bits64({total} + (u64)MAGIC_BITS) - MAGIC" if small else f"odd_i64((i64){total})"
         fast = f"round_{self._dtype}(({exact}) * unit@)"
         if r.lanes > 1:
             careful = f"round_{self._dtype}(sum_value((i64)total@, unit@, seen@))"

@@ -124,8 +124,8 @@ def lower_float_gpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: 
     ranks = builder.buffer(4 * size)
     builder.call("dot_clear", _CLEAR.substitute(size=size), [ranks], size, library=LIBRARY)
     if scaled:
-        _find_ranks(builder, b, ranks, starts[2], "finite_rank({})")
-    plain, exponent = "rank_of({})", f"grid_exponent(ranks[{starts[2]} + z * {depth} + k])"
+        _find_ranks(builder, b, ranks, starts[2], "finite_magnitude_f32({})")
+    plain, exponent = "magnitude_f32({})", f"grid_exponent(ranks[{starts[2]} + z * {depth} + k])"
     quantised, steps = [], []
     sides = ((a, exponent, starts[0], False), (b.transpose((0, 2, 1)), f"-{exponent}", starts[1], grid == "rows"))
     for view, power, start, fixed in sides:

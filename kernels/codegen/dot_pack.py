@@ -124,7 +124,7 @@ class Side:
 
     def pack_text(self) -> str:
         """Return the function NAME_pack_a or NAME_pack_b."""
-        rank = {(True, False): "scaled_rank({}, factor[k])"}.get((self.scaled, self.fixed), "rank_of({})")
+        rank = {(True, False): "scaled_rank({}, factor[k])"}.get((self.scaled, self.fixed), "magnitude_f32({})")
         step = "fixed_step_of" if self.fixed else "scaled_step_of" if self.scaled else "step_of"
         fields = _fields(self.view, self.span) | {
             "name": self.name,
@@ -147,7 +147,7 @@ def scales_span(b: View) -> int:
 def scales_text(b: View) -> str:
     """Return the function NAME_scales; b: (B, K, N)."""
     fields = _fields(b, scales_span(b))
-    return _SCALES.substitute(fields, maxima=_maxima(b, fields, "finite_rank({})"))
+    return _SCALES.substitute(fields, maxima=_maxima(b, fields, "finite_magnitude_f32({})"))
 
 
 def _lines_dense(view: View) -> bool:

@@ -21,11 +21,11 @@ FILES: Final[dict[str, tuple[str, ...]]] = {
     "functions/logarithm.h": ("functions/exponential.h",),
     "functions/roots.h": (),
     "functions/power.h": ("functions/exponential.h", "functions/logarithm.h"),
-    "functions/error_function.h": (),
+    "functions/error_function.h": ("functions/exponential.h",),
     "functions/trigonometric.h": (),
     "functions/inverse_trigonometric.h": (),
-    "reduce.h": ("numbers.h",),
     "order.h": ("numbers.h",),
+    "reduce.h": ("numbers.h", "order.h"),
     "random.h": (),
     "dot.h": ("numbers.h",),
     "tensor.h": (),  # CUDA only

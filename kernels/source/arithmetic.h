@@ -25,62 +25,37 @@ FN f64 fma_odd(f64 x, f64 y, f64 z) {
 FN f32 div_f32(f32 x, f32 y) { return (f32)((f64)x / (f64)y); }  // innocent: x/y is 2^-49 or more from a midpoint
 FN f32 sqrt_f32(f32 x) { return (f32)sqrt64((f64)x); }
 
-// IEEE 754-2019 maximum and minimum; equal values differ at most in the sign of zero
-FN f32 max_f32(f32 x, f32 y) {
-    f32 equal = from_bits32(bits32(x) & bits32(y));
-    return x > y ? x : (x < y ? y : (x == y ? equal : NAN_F32));
-}
-FN f32 min_f32(f32 x, f32 y) {
-    f32 equal = from_bits32(bits32(x) | bits32(y));
-    return x < y ? x : (x > y ? y : (x == y ? equal : NAN_F32));
-}
-FN f64 max_f64(f64 x, f64 y) {
-    f64 equal = from_bits64(bits64(x) & bits64(y));
-    return x > y ? x : (x < y ? y : (x == y ? equal : F64_NAN));
-}
-FN f64 min_f64(f64 x, f64 y) {
-    f64 equal = from_bits64(bits64(x) | bits64(y));
-    return x < y ? x : (x > y ? y : (x == y ? equal : F64_NAN));
-}
-
-FN f32 neg_f32(f32 x) { return from_bits32(bits32(x) ^ 0x80000000u); }
-FN f64 neg_f64(f64 x) { return from_bits64(bits64(x) ^ 0x8000000000000000ul); }
-FN f32 abs_f32(f32 x) { return from_bits32(bits32(x) & 0x7FFFFFFFu); }
-FN f64 abs_f64(f64 x) { return from_bits64(bits64(x) & 0x7FFFFFFFFFFFFFFFul); }
-FN f32 copysign_f32(f32 x, f32 y) { return from_bits32((bits32(x) & 0x7FFFFFFFu) | (bits32(y) & 0x80000000u)); }
-FN f64 copysign_f64(f64 x, f64 y) {
-    return from_bits64((bits64(x) & 0x7FFFFFFFFFFFFFFFul) | (bits64(y) & 0x8000000000000000ul));
-}
-FN f32 sign_f32(f32 x) { return x == x ? (x == 0.0f ? x : copysign_f32(1.0f, x)) : NAN_F32; }
-FN f64 sign_f64(f64 x) { return x == x ? (x == 0.0 ? x : copysign_f64(1.0, x)) : F64_NAN; }
-
-// to whole numbers: adding 2^23 (2^52) rounds to nearest, ties to even; larger ones are whole
-FN f32 round_whole_f32(f32 x) {
-    f32 size = abs_f32(x);
-    f32 whole = (size + 0x1p23f) - 0x1p23f;
-    return size < 0x1p23f ? copysign_f32(whole, x) : canon_f32(x);
-}
-FN f32 floor_f32(f32 x) {
-    f32 r = round_whole_f32(x);
-    return r > x ? r - 1.0f : r;
-}
-FN f32 ceil_f32(f32 x) {
-    f32 r = round_whole_f32(x);
-    return r < x ? copysign_f32(r + 1.0f, x) : r;
-}
-FN f64 round_whole_f64(f64 x) {
-    f64 size = abs_f64(x);
-    f64 whole = (size + 0x1p52) - 0x1p52;
-    return size < 0x1p52 ? copysign_f64(whole, x) : canon_f64(x);
-}
-FN f64 floor_f64(f64 x) {
-    f64 r = round_whole_f64(x);
-    return r > x ? r - 1.0 : r;
-}
-FN f64 ceil_f64(f64 x) {
-    f64 r = round_whole_f64(x);
-    return r < x ? copysign_f64(r + 1.0, x) : r;
-}
+// N: the type; BITS, FROM: to its bits and back; WHOLE: from here on every number is whole, so that adding
+// it to a smaller one rounds that to nearest, ties to even. max and min are IEEE 754-2019's maximum and minimum: equal
+// values differ at most in the sign of zero.
+#define FLOAT(N, BITS, FROM, SIGN, NAN_OF, WHOLE)                                                    \
+    FN N max_##N(N x, N y) {                                                                            \
+        N equal = FROM(BITS(x) & BITS(y));                                                              \
+        return x > y ? x : (x < y ? y : (x == y ? equal : NAN_OF));                                     \
+    }                                                                                                   \
+    FN N min_##N(N x, N y) {                                                                            \
+        N equal = FROM(BITS(x) | BITS(y));                                                              \
+        return x < y ? x : (x > y ? y : (x == y ? equal : NAN_OF));                                     \
+    }                                                                                                   \
+    FN N neg_##N(N x) { return FROM(BITS(x) ^ SIGN); }                                                  \
+    FN N abs_##N(N x) { return FROM(BITS(x) & ~SIGN); }                                                 \
+    FN N copysign_##N(N x, N y) { return FROM((BITS(x) & ~SIGN) | (BITS(y) & SIGN)); }                  \
+    FN N sign_##N(N x) { return x == x ? (x == (N)0 ? x : copysign_##N((N)1, x)) : NAN_OF; }            \
+    FN N round_whole_##N(N x) {                                                                         \
+        N size = abs_##N(x);                                                                            \
+        N whole = (size + WHOLE) - WHOLE;                                                               \
+        return size < WHOLE ? copysign_##N(whole, x) : canon_##N(x);                                    \
+    }                                                                                                   \
+    FN N floor_##N(N x) {                                                                               \
+        N r = round_whole_##N(x);                                                                       \
+        return r > x ? r - (N)1 : r;                                                                    \
+    }                                                                                                   \
+    FN N ceil_##N(N x) {                                                                                \
+        N r = round_whole_##N(x);                                                                       \
+        return r < x ? copysign_##N(r + (N)1, x) : r;                                                   \
+    }
+FLOAT(f32, bits32, from_bits32, 0x80000000u, NAN_F32, 0x1p23f)
+FLOAT(f64, bits64, from_bits64, 0x8000000000000000ul, F64_NAN, 0x1p52)
 
 // ---- f16 and bf16, which are bits in registers: sums, products and quotients of widened values round once from f64
 #define SHORT_FLOAT(T, WIDEN, ROUND, NAN_BITS)                                                          \

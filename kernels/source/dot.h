@@ -1,22 +1,19 @@
 // Pieces of dot_general that know no sizes: ranks of magnitudes, exponents, whole numbers on the grid, exact sums.
 // Needs numbers.h.
 
-// A rank orders the values of a line and holds the grid exponent of the largest: the bits of |x|.
-#define NO_RANK 0x7F800000u  // from here on: an infinity or a NaN
-FN u32 rank_of(f32 x) { return bits32(x) & 0x7FFFFFFFu; }
-FN u32 finite_rank(f32 x) { return rank_of(x) < NO_RANK ? rank_of(x) : 0u; }
-FN f64 step_of(u32 rank, i32 p) { return rank < NO_RANK ? pow2_f64(grid_exponent(rank) - p) : F64_NAN; }
+// A rank orders the values of a line and holds the grid exponent of the largest: the bits of |x| (magnitude_f32).
+FN f64 step_of(u32 rank, i32 p) { return rank < F32_INF_BITS ? pow2_f64(grid_exponent(rank) - p) : F64_NAN; }
 
 // The same for |x| * 2^f, which f32 may not hold: the upper half of the f64; 127/128 has no bits below it.
 #define NO_SCALED_RANK 0x7FF00000u
-FN u32 scaled_rank(f32 x, f64 factor) { return (u32)(bits64((f64)from_bits32(rank_of(x)) * factor) >> 32); }
+FN u32 scaled_rank(f32 x, f64 factor) { return (u32)(bits64((f64)from_bits32(magnitude_f32(x)) * factor) >> 32); }
 FN i32 scaled_exponent(u32 rank) { return rank == 0u ? 0 : (i32)((rank + 0x4000u) >> 20) - 1022; }
 FN f64 scaled_step_of(u32 rank, i32 p) {
     return rank < NO_SCALED_RANK ? pow2_f64(scaled_exponent(rank) - p) : F64_NAN;
 }
 
 // a step that depends on no exponent, for a line without infinities and NaNs
-FN f64 fixed_step_of(u32 rank, i32 p) { return rank < NO_RANK ? pow2_f64(-p) : F64_NAN; }
+FN f64 fixed_step_of(u32 rank, i32 p) { return rank < F32_INF_BITS ? pow2_f64(-p) : F64_NAN; }
 
 FN u32 larger(u32 a, u32 b) { return a > b ? a : b; }
 
@@ -25,7 +22,7 @@ FN f64 steps_per_unit(f64 step) { return step == step ? from_bits64(((u64)2046 <
 
 // RN_int(x * scale) for |x * scale| <= 2^51, 0 for an infinity or a NaN; never -0
 FN f64 whole(f32 x, f64 scale) {
-    f32 finite = rank_of(x) < NO_RANK ? x : 0.0f;
+    f32 finite = magnitude_f32(x) < F32_INF_BITS ? x : 0.0f;
     return ((f64)finite * scale + MAGIC) - MAGIC;
 }
 

@@ -51,6 +51,10 @@ FN u16 round_f16(f64 y) {
 // 2^e, -1022 <= e <= 1023
 FN f64 pow2_f64(i32 e) { return from_bits64((u64)(u32)(e + 1023) << 52); }
 
+#define F32_INF_BITS 0x7F800000u
+FN u32 magnitude_f32(f32 x) { return bits32(x) & 0x7FFFFFFFu; }
+FN u32 finite_magnitude_f32(f32 x) { return magnitude_f32(x) < F32_INF_BITS ? magnitude_f32(x) : 0u; }
+
 // e(m) of the contract for the bits of a finite f32 m >= 0; 0 for m = 0
 FN i32 grid_exponent(u32 magnitude_bits) {
     u64 bits = bits64((f64)from_bits32(magnitude_bits));
@@ -58,12 +62,20 @@ FN i32 grid_exponent(u32 magnitude_bits) {
     return magnitude_bits == 0u ? 0 : e;
 }
 
+// an integer that f64 holds exactly, without the conversion that vector units lack
+FN f64 exact_f64(i64 s) {
+    u64 lifted = (u64)s + 0x8000000000000000ul;
+    f64 high = from_bits64(0x4330000000000000ul | (lifted >> 32)) - (0x1p52 + 0x1p31);
+    f64 low = from_bits64(0x4330000000000000ul | (lifted & 0xFFFFFFFFul)) - 0x1p52;
+    return fma64(high, 0x1p32, low);
+}
+
 // s as f64, rounded to odd where |s| >= 2^53 (at least 43 bits are kept), else exactly
 FN f64 odd_i64(i64 s) {
-    i64 sticky = (i64)((s & 0x7FF) != 0) << 11;
+    i64 sticky = (s & 0x7FF) != 0 ? (i64)0x800 : (i64)0;
     i64 cut = (s & ~(i64)0x7FF) | sticky;
     i64 limit = (i64)1 << 53;
-    return (f64)(s < limit && s > -limit ? s : cut);
+    return exact_f64(s < limit && s > -limit ? s : cut);
 }
 
 FN f64 odd_u64(u64 s) {

@@ -1,4 +1,4 @@
-// erf, erfc. Needs prelude.h alone.
+// erf, erfc. Needs prelude.h, exponential.h (expm1_near_zero, power_of_two, LOG2_E, ROUND_TO_WHOLE).
 // Coefficients: tests/kernels/make_coefficients_error_function.py.
 
 // erf(x) = x (2/sqrt(pi) + z P(z/8 - 31/32)), z = x^2, one polynomial up to |x| = 63/16, from where on 1 - erf < 2^-25.
@@ -67,33 +67,17 @@ FN f64 erfc_over_gaussian(f64 x) {
     return p;
 }
 
-// exp(r) - 1, |r| <= ln(2)/2
-FN f64 gaussian_growth(f64 r) {
-    f64 p = 0x1.af389eea54156p-26;
-    p = fma64(p, r, 0x1.28917c9f3a495p-22);
-    p = fma64(p, r, 0x1.71de0db2eb873p-19);
-    p = fma64(p, r, 0x1.a019b914881bap-16);
-    p = fma64(p, r, 0x1.a01a01a7c2f2cp-13);
-    p = fma64(p, r, 0x1.6c16c17889f3cp-10);
-    p = fma64(p, r, 0x1.11111111109b5p-7);
-    p = fma64(p, r, 0x1.5555555553d68p-5);
-    p = fma64(p, r, 0x1.5555555555556p-3);
-    p = fma64(p, r, 0x1.0000000000001p-1);
-    return fma64(r * r, p, r);
-}
-
 // erfc(|x|) = exp(-z) Q(u), z = x^2 (exact) = -n ln 2 - r, up to |x| = 41/4, where erfc < 2^-151;
 // erfc(-x) = 2 - erfc(x). Error < 6 ulp of f64; no f32 input is rounded wrongly.
 FN f64 erfc_f64(f32 x) {
     f64 a = from_bits32(bits32(x) & 0x7FFFFFFFu);
     a = a > 0x1.48p+3 ? 0x1.48p+3 : a;
     f64 z = a * a;
-    f64 k = fma64(z, -0x1.71547652b82fep+0, 0x1.8p52);  // its low bits: n
-    f64 n = k - 0x1.8p52;
+    f64 k = fma64(z, -LOG2_E, ROUND_TO_WHOLE);  // its low bits: n
+    f64 n = k - ROUND_TO_WHOLE;
     f64 r = fma64(-n, -0x1.8432a1b0e2634p-43, fma64(-n, 0x1.62e42fefa4p-1, -z));
     f64 over = erfc_over_gaussian(a);
-    f64 rest = fma64(over, gaussian_growth(r), over);
-    f64 y = rest * from_bits64((bits64(k) << 52) + 0x3FF0000000000000ul);
+    f64 y = fma64(over, expm1_near_zero(r), over) * power_of_two(k);
     y = x < 0 ? 2.0 - y : y;
     // erfc is 0x1.00010afffffff.ecp0 and 0x1.010afaffffffe.b0p0: just below middles of two f32, which y has hit
     u64 past = (bits32(x) == 0xB76C9F62u) | (bits32(x) == 0xBB6C9B37u);
