@@ -42,8 +42,7 @@ def lower_arg_reduction(builder: ProgramBuilder, op: str, x: View, out: View, ax
         body += walk.each(f"keys[{place}] = best@; indices[{place}] = index@;")
         parameters = [*source_parameter(x), (keys, f"GLOBAL {kind} *RESTRICT keys")]
         parameters.append((indices, "GLOBAL i64 *RESTRICT indices"))
-    text = walk.kernel(", ".join(text for _, text in parameters), body)
-    builder.call(op, text, [buffer for buffer, _ in parameters], walk.items, library=LIBRARY)
+    builder.call_body(op, parameters, walk.framed(body), walk.items, library=LIBRARY)
     if walk.segments > 1:
         _merge(builder, walk, kind, [keys, indices, out.source])
 

@@ -123,9 +123,8 @@ class _Emitter:
     ) -> None:
         """Append the call of a kernel with this body, on x (if `source`) and the buffers used."""
         parameters = [*(source_parameter(self._rows.x) if source else []), *used]
-        text = f"KERNEL void NAME({', '.join(text for _, text in parameters)}) {{\n{body}}}\n"
         items = -(-self._rows.groups // self._per) * (self._rows.segments if source else 1)
-        builder.call(label, text, [buffer for buffer, _ in parameters], items, library=LIBRARY)
+        builder.call_body(label, parameters, body, items, library=LIBRARY)
 
     def whole(self) -> str:
         """Return the body that does whole rows at once."""

@@ -16,9 +16,9 @@ from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES
 from samebits.kernels.codegen.dot_stages import (
+    LIBRARY,
     Plan,
     Stage,
-    call_dot,
     call_stage,
     make_plan,
     make_sides,
@@ -119,8 +119,9 @@ def lower_float_cpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: 
     if cost <= (_BATCHED if plan.batch >= _ENOUGH_BATCHES else _SINGLE):
         loops = (f"    for (i64 item = 0; item < {s.items}; item++) {{\n{s.body}    }}\n" for s in stages)
         body = "    i64 z = ITEM;\n" + "".join(loops)
-        functions = head + "".join(stage.functions for stage in stages)
-        call_dot(builder, "dot", functions, body, [*sources, work, result], plan.batch)
+        before = head + "".join(stage.functions for stage in stages) + "\n"
+        given = [*sources, work, result]
+        builder.call_body("dot", given, body, plan.batch, library=LIBRARY, before=before)
         return
     for stage in stages:
         given = [work, result] if stage.label == "dot_product" else [*sources, work]

@@ -5,13 +5,12 @@ A stage finds the factors of depths, or the steps and whole numbers of lines; th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from samebits.kernels.codegen.dot_pack import Side, scales_span, scales_text
 from samebits.kernels.codegen.folds import source_parameter
-from samebits.kernels.codegen.program import ProgramBuilder
+from samebits.kernels.codegen.program import Parameters, ProgramBuilder
 from samebits.kernels.codegen.view import View
 
 LIBRARY: Final = ("dot.h",)
@@ -85,19 +84,11 @@ def preparing_stages(plan: Plan, b: View) -> list[Stage]:
     return [*([_scales_stage(plan, b)] if plan.scaled else []), _pack_stage(plan)]
 
 
-def call_stage(builder: ProgramBuilder, stage: Stage, head: str, given: Sequence[tuple[int, str]], batch: int) -> None:
+def call_stage(builder: ProgramBuilder, stage: Stage, head: str, given: Parameters, batch: int) -> None:
     """Append a kernel that does one stage. given: buffers and their parameters."""
     body = f"    i64 z = ITEM / {stage.items}, item = ITEM % {stage.items};\n{stage.body}"
-    call_dot(builder, stage.label, head + stage.functions, body, given, batch * stage.items)
-
-
-def call_dot(
-    builder: ProgramBuilder, label: str, functions: str, body: str, given: Sequence[tuple[int, str]], items: int
-) -> None:
-    """Append a kernel with these statements. given: buffers and their parameters."""
-    parameters = ", ".join(parameter for _, parameter in given)
-    text = f"{functions}\nKERNEL void NAME({parameters}) {{\n{body}}}\n"
-    builder.call(label, text, [number for number, _ in given], items, library=LIBRARY)
+    before = f"{head}{stage.functions}\n"
+    builder.call_body(stage.label, given, body, batch * stage.items, library=LIBRARY, before=before)
 
 
 def _scales_stage(plan: Plan, b: View) -> Stage:

@@ -58,8 +58,7 @@ def lower_fold(
         size_bytes = walk.segments * walk.outputs * numpy_dtype(fold.kind).itemsize
         target, target_kind, used = builder.buffer(size_bytes), kind, []
     parameters = [*source_parameter(x), (target, f"GLOBAL {target_kind} *RESTRICT out"), *used]
-    text = walk.kernel(", ".join(text for _, text in parameters), body)
-    builder.call("fold", text, [buffer for buffer, _ in parameters], walk.items, library=LIBRARY)
+    builder.call_body("fold", parameters, walk.framed(body), walk.items, library=LIBRARY)
     if not whole:
         parts = partials(target, fold.kind, walk.segments, walk.outputs)
         lower_fold(builder, replace(fold, take="VALUE"), parts, (0,), out, out_dtype, extra)

@@ -108,7 +108,7 @@ class _Lowering:
         fixed = {*range(self._inputs), *kept, *builder.contents}
         if self._errors is not None:
             fixed.add(self._errors)
-        kernels = tuple(builder.kernels.values())
+        kernels = builder.kernels
         sizes, steps = plan_memory(builder.sizes, builder.steps, fixed)
         program = Program(kernels, steps, sizes, dict(builder.contents), program_text(kernels))
         return Lowered(program, tuple(kept), self._errors, tuple(self._failures))

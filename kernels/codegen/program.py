@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 # work-item takes one element, neighbours take neighbours. Neither changes a bit.
 Layout = Literal["cpu", "gpu"]
 
+Parameters: TypeAlias = Sequence[tuple[int, str]]  # buffers, each with the text of the parameter that it is
+
 GROUP_SIZE: Final = 128  # work-items of a group on a gpu
 CHUNK: Final = 8192  # elements of a work-item on a cpu
 
@@ -65,12 +67,16 @@ class ProgramBuilder:
     layout: Layout
     int8_engine: str | None = None  # the library of the host that may multiply digits in the buffers
     tensor_cores: bool = False  # CUDA's int8 matrix units, sm_80 and later
-    kernels: dict[str, Kernel] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     contents: dict[int, bytes] = field(default_factory=dict)
     node: str = ""  # of the operation that is being lowered
-    _names: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    _kernels: dict[tuple[str, tuple[str, ...]], Kernel] = field(default_factory=dict)  # by text and library
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Return the kernels so far."""
+        return tuple(self._kernels.values())
 
     def buffer(self, size_bytes: int) -> int:
         """Return the number of a new buffer."""
@@ -91,14 +97,28 @@ class ProgramBuilder:
         label: a C identifier that says what it does. `group`: work-items of a group; 0: the layout's own.
         """
         key = (text, tuple(library))
-        name = self._names.get(key)
-        if name is None:
-            name = f"{label}_{len(self._names)}"
-            self._names[key] = name
-            self.kernels[name] = Kernel(name, text.replace("NAME", name), tuple(library))
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            name = f"{label}_{len(self._kernels)}"
+            kernel = self._kernels[key] = Kernel(name, text.replace("NAME", name), tuple(library))
         size = group or (1 if self.layout == "cpu" else GROUP_SIZE)
         if items:
-            self.steps.append(KernelCall(name, tuple(buffers), -(-items // size) * size, size, self.node))
+            self.steps.append(KernelCall(kernel.name, tuple(buffers), -(-items // size) * size, size, self.node))
+
+    def call_body(
+        self,
+        label: str,
+        parameters: Parameters,
+        body: str,
+        items: int,
+        *,
+        library: Sequence[str] = (),
+        before: str = "",
+    ) -> None:
+        """Append a call of the kernel with these parameters and statements. `before`: functions that it uses."""
+        declared = ", ".join(text for _, text in parameters)
+        text = f"{before}KERNEL void NAME({declared}) {{\n{body}}}\n"
+        self.call(label, text, [buffer for buffer, _ in parameters], items, library=library)
 
     def host(self, name: str, buffers: Sequence[int], parameters: Sequence[Any]) -> None:
         """Append a step of the host."""

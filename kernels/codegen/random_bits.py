@@ -39,5 +39,4 @@ def lower_random(builder: ProgramBuilder, op: str, counter: View, key: View, out
     body = f"u32 k0 = {keys[0]}, k1 = {keys[1]};\n{body}"
     parameters = [*source_parameter(counter, "counters"), *source_parameter(key, "keys")]
     parameters.append((out.source, "GLOBAL u32 *RESTRICT out"))
-    text = f"KERNEL void NAME({', '.join(text for _, text in parameters)}) {{\n{body}}}\n"
-    builder.call(op, text, [buffer for buffer, _ in parameters], items, library=("random.h",))
+    builder.call_body(op, parameters, body, items, library=("random.h",))

@@ -76,8 +76,7 @@ def _float_sum(builder: ProgramBuilder, x: View, out: int, axes: tuple[int, ...]
         body += _sum_pass(walk, value, p)
         result = _rounded(x.dtype, f"sum_value({total.replace('TOTAL', 'total@')}, STEP, seen@)", p, "top@")
         body += walk.each(f"out[#] = {result};")
-        text = walk.kernel(", ".join(text for _, text in parameters), body)
-        builder.call("sum", text, [buffer for buffer, _ in parameters], walk.items, library=LIBRARY)
+        builder.call_body("sum", parameters, walk.framed(body), walk.items, library=LIBRARY)
         return
     tops = builder.buffer(4 * walk.outputs)
     lower_fold(builder, Fold("u32", "0u", "max", f"magnitude_f32({as_f32(x.dtype, 'VALUE')})"), x, axes, tops, "u32")
@@ -87,8 +86,7 @@ def _float_sum(builder: ProgramBuilder, x: View, out: int, axes: tuple[int, ...]
     body += walk.each(f"sums[segment * {walk.outputs} + #] = {part};")
     top_parameter = (tops, "GLOBAL const u32 *RESTRICT tops")
     parameters = [*source_parameter(x), top_parameter, (sums, "GLOBAL u64 *RESTRICT sums")]
-    text = walk.kernel(", ".join(text for _, text in parameters), body)
-    builder.call("sum", text, [buffer for buffer, _ in parameters], walk.items, library=LIBRARY)
+    builder.call_body("sum", parameters, walk.framed(body), walk.items, library=LIBRARY)
     seen = "tops[#] < F32_INF_BITS ? 0u : counts_as_seen(TOTAL)"
     finish = _rounded(x.dtype, f"sum_value({total}, STEP, {seen})", p, "tops[#]")
     parts = partials(sums, "u64", walk.segments, walk.outputs)

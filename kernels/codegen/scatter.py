@@ -13,9 +13,9 @@ from typing import Final
 from samebits.cas.dtype import FLOATS, numpy_dtype
 from samebits.kernels.codegen.ctypes_of import C_TYPES, as_f32, as_f64, element
 from samebits.kernels.codegen.folds import Fold, lower_fold, partials, source_parameter
-from samebits.kernels.codegen.program import ProgramBuilder
+from samebits.kernels.codegen.program import Parameters, ProgramBuilder
 from samebits.kernels.codegen.scatter_rows import LEAST_WIDTH, lower_scatter_rows
-from samebits.kernels.codegen.slices import Parameters, Slices, call_chunks, call_each, call_span, dims_of, slices_of
+from samebits.kernels.codegen.slices import Slices, call_chunks, call_each, call_span, dims_of, slices_of
 from samebits.kernels.codegen.view import View
 from samebits.kernels.codegen.walk import offset_text
 from samebits.kernels.sums import sum_precision

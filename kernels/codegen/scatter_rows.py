@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES, as_f32, as_f64, element
-from samebits.kernels.codegen.folds import source_parameter
+from samebits.kernels.codegen.folds import LIBRARY, source_parameter
 from samebits.kernels.codegen.program import CHUNK, ProgramBuilder
-from samebits.kernels.codegen.slices import Slices, call_chunks, call_span, call_text, dims_of
+from samebits.kernels.codegen.slices import Slices, call_chunks, call_span, dims_of
 from samebits.kernels.codegen.view import View
 from samebits.kernels.codegen.walk import offset_text
 from samebits.kernels.sums import sum_precision
@@ -25,7 +25,7 @@ def lower_scatter_rows(builder: ProgramBuilder, slices: Slices, operand: View, u
     call_chunks(builder, "scatter_count", slices, count, [*slices.parameters(), ends])
     add = "u32 start = 0u;\n"
     add += f"for (i64 r = 0; r < {slices.rows}; r++) {{ u32 n = ends[r]; ends[r] = start; start += n; }}\n"
-    call_text(builder, "scatter_starts", 1, add, [ends])
+    builder.call_body("scatter_starts", [ends], add, 1, library=LIBRARY)
     # which member comes first depends on the machine's mood; the sums do not
     place = f"{slices.read('continue')}members[atomic_add_u32(ends + row, 1u)] = (u32)s;\n"
     call_chunks(builder, "scatter_place", slices, place, [*slices.parameters(), ends, members])
@@ -33,7 +33,7 @@ def lower_scatter_rows(builder: ProgramBuilder, slices: Slices, operand: View, u
     parameters = [*source_parameter(operand, "y"), *source_parameter(updates), ends, members]
     parameters.append((out, f"GLOBAL {kind} *RESTRICT out"))
     items = -(-slices.rows // _rows_each(slices))
-    call_text(builder, "scatter_rows", items, _rows_text(slices, operand, updates), parameters)
+    builder.call_body("scatter_rows", parameters, _rows_text(slices, operand, updates), items, library=LIBRARY)
 
 
 def _rows_each(slices: Slices) -> int:

@@ -7,11 +7,9 @@ from math import prod
 
 from samebits.kernels.codegen.ctypes_of import element
 from samebits.kernels.codegen.folds import LIBRARY, source_parameter
-from samebits.kernels.codegen.program import CHUNK, ProgramBuilder
+from samebits.kernels.codegen.program import CHUNK, Parameters, ProgramBuilder
 from samebits.kernels.codegen.view import View, collapse
 from samebits.kernels.codegen.walk import Dims, offset_text
-
-Parameters = list[tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +67,13 @@ def call_chunks(
     count = slices.count
     text = f"i64 first = ITEM * {per}, last = first + {per} < {count} ? first + {per} : {count};\n"
     text += f"{start}for (i64 s = first; s < last; s++) {{\n{body}}}\n"
-    call_text(builder, label, -(-count // per), text, parameters)
+    builder.call_body(label, parameters, text, -(-count // per), library=LIBRARY)
 
 
 def call_each(builder: ProgramBuilder, label: str, items: int, body: str, parameters: Parameters) -> None:
     """Append a kernel that runs `body` once for each of `items`."""
-    call_text(builder, label, items, f"i64 item = ITEM;\nif (item >= {items}) return;\n{body}", parameters)
+    text = f"i64 item = ITEM;\nif (item >= {items}) return;\n{body}"
+    builder.call_body(label, parameters, text, items, library=LIBRARY)
 
 
 def call_span(builder: ProgramBuilder, label: str, count: int, body: str, parameters: Parameters) -> None:
@@ -84,9 +83,4 @@ def call_span(builder: ProgramBuilder, label: str, count: int, body: str, parame
         return
     text = f"i64 first = ITEM * {CHUNK}, last = first + {CHUNK} < {count} ? first + {CHUNK} : {count};\n"
     text += f"for (i64 item = first; item < last; item++) {{\n{body}}}\n"
-    call_text(builder, label, -(-count // CHUNK), text, parameters)
-
-
-def call_text(builder: ProgramBuilder, label: str, items: int, body: str, parameters: Parameters) -> None:
-    text = f"KERNEL void NAME({', '.join(text for _, text in parameters)}) {{\n{body}}}\n"
-    builder.call(label, text, [buffer for buffer, _ in parameters], items, library=LIBRARY)
+    builder.call_body(label, parameters, text, -(-count // CHUNK), library=LIBRARY)

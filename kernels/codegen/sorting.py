@@ -16,7 +16,7 @@ import numpy as np
 from samebits.cas.dtype import FLOATS, numpy_dtype
 from samebits.kernels.codegen.ctypes_of import C_TYPES, element
 from samebits.kernels.codegen.folds import source_parameter
-from samebits.kernels.codegen.program import CHUNK, ProgramBuilder
+from samebits.kernels.codegen.program import CHUNK, Parameters, ProgramBuilder
 from samebits.kernels.codegen.slices import call_span, dims_of
 from samebits.kernels.codegen.view import View, collapse, stored
 from samebits.kernels.codegen.walk import Dims, offset_text
@@ -31,8 +31,6 @@ ENOUGH_ROWS: Final = 16  # or any row, where there are so many
 CPU_SEGMENT: Final = 1 << 14
 GPU_SEGMENT: Final = 256
 GPU_SEGMENTS: Final = 4096
-
-Parameters = list[tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ place += other < key || (other == key && j < i);
 }}
 {rows.write("place", "i")}
 """
-        _call(builder, "argsort_counting", rows.rows * n, body, parameters)
+        builder.call_body("argsort_counting", parameters, body, rows.rows * n, library=LIBRARY)
         return
     per = max(1, CHUNK // (8 * n))
     body = f"""i64 first = ITEM * {per}, last = first + {per} < {rows.rows} ? first + {per} : {rows.rows};
@@ -161,7 +159,7 @@ for (i32 j = i + 1; j < {n}; j++) place += keys[j] < key;
 }}
 }}
 """
-    _call(builder, "argsort_counting", -(-rows.rows // per), body, parameters)
+    builder.call_body("argsort_counting", parameters, body, -(-rows.rows // per), library=LIBRARY)
 
 
 class _Digits:
@@ -231,7 +229,7 @@ i64 place = count[{digits.digit(number)}]++;
 {digits.move(number)}
 }}
 """
-    _call(builder, "argsort_rows", -(-rows.rows // per), text + "}\n", digits.all_buffers())
+    builder.call_body("argsort_rows", digits.all_buffers(), text + "}\n", -(-rows.rows // per), library=LIBRARY)
 
 
 def _starts() -> str:
@@ -263,7 +261,7 @@ for (i64 k = begin; k < end; k++) {{ {key} count[{digit}]++; }}
 for (i32 d = 0; d < {DIGITS}; d++) {place} = count[d];
 """
         reads = digits.buffers(number)[:1] if number or source_parameter(rows.x) else []
-        _call(builder, "argsort_count", items, text, [*reads, counts])
+        builder.call_body("argsort_count", [*reads, counts], text, items, library=LIBRARY)
         _add_counts(builder, rows.rows * DIGITS, segments, [counts, totals])
         text = f"""{frame}for (i32 d = 0; d < {DIGITS}; d++) count[d] = totals[row * {DIGITS} + d];
 {_starts()}for (i32 d = 0; d < {DIGITS}; d++) count[d] += {place};
@@ -273,7 +271,7 @@ i64 place = count[{digit}]++;
 {digits.move(number)}
 }}
 """
-        _call(builder, "argsort_move", items, text, [*digits.buffers(number), counts, totals])
+        builder.call_body("argsort_move", [*digits.buffers(number), counts, totals], text, items, library=LIBRARY)
 
 
 def _add_counts(builder: ProgramBuilder, items: int, segments: int, parameters: Parameters) -> None:
@@ -288,9 +286,4 @@ total += here;
 }}
 totals[item] = total;
 """
-    _call(builder, "argsort_add", items, text, parameters)
-
-
-def _call(builder: ProgramBuilder, label: str, items: int, body: str, parameters: Parameters) -> None:
-    text = f"KERNEL void NAME({', '.join(text for _, text in parameters)}) {{\n{body}}}\n"
-    builder.call(label, text, [buffer for buffer, _ in parameters], items, library=LIBRARY)
+    builder.call_body("argsort_add", parameters, text, items, library=LIBRARY)

@@ -70,12 +70,12 @@ class Walk:
     def _tiles(self) -> int:
         return -(-self.inner[0] // self.width)
 
-    def kernel(self, parameters: str, body: str) -> str:
-        """Return the text of a kernel whose items run `body`, between the choice of the item's outputs and its end."""
+    def framed(self, body: str) -> str:
+        """Return the statements of a kernel whose items choose their outputs and run `body`."""
         opening, closing = self._frame()
         lane, output = ("[k]", "(o + k)") if self.lanes else ("", "o")
         text = body.replace("@", lane).replace("#", output)
-        return f"KERNEL void NAME({parameters}) {{\n{opening}{text}{closing}}}\n"
+        return f"{opening}{text}{closing}"
 
     def declare(self, kind: str, name: str, value: str) -> str:
         """Return the declaration of an accumulator, for each lane."""

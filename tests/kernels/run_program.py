@@ -49,7 +49,7 @@ class Runner:
         for number, size in enumerate(self._sizes):  # nothing may rely on zeros
             self.write(number, np.full(size, 0xFF, np.uint8))
         self._steps = list(builder.steps)
-        kernels = tuple(builder.kernels.values())
+        kernels = builder.kernels
         program: Any = cl.Program(self._queue.context, program_text(kernels)).build() if kernels else None
         self._kernels = {kernel.name: cl.Kernel(program, kernel.name) for kernel in kernels}
         for number, data in builder.contents.items():
