@@ -14,8 +14,7 @@ import samebits
 from samebits.cas import Store
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import OUR_ERRORS, command, print_fields, print_json
-from samebits.exec.conformance import check_device
-from samebits.exec.devices.registry import describe_device, list_devices, make_device
+from samebits.exec.devices.registry import check_and_remember, describe_device, list_devices, make_device
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.kernels.version import ARITHMETIC
 from samebits.ledger import Log
@@ -50,7 +49,7 @@ def _check_device(name: str) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         device = make_device(name)
-        vectors = check_device(device)
+        vectors = check_and_remember(device)
     except OUR_ERRORS as error:
         return {"usable": False, "reason": str(error)}
     seconds = round(time.perf_counter() - started, 3)

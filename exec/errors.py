@@ -30,3 +30,8 @@ class DeviceError(ExecError):
 
 class RunError(ExecError):
     """A run that can't be started, found or verified."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the text of somebody else's error as one line of bounded length."""
+    return " ".join(str(error).split())[:400]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from samebits.exec.devices.compiler_environment import check_environment
 from samebits.exec.devices.protocol import Array
-from samebits.exec.errors import DeviceError
+from samebits.exec.errors import DeviceError, one_line
 from samebits.kernels.codegen.program import Layout
 
 INSTALL: Final = "install the extra samebits[cuda] (it needs nvcc, a C++ compiler and Python's headers)"
@@ -108,8 +108,6 @@ class CudaBackend:
         try:
             yield
         except (self._driver.Error, self._driver.CompileError) as error:
-            line = " ".join(str(error).split())[:400]
-            raise DeviceError(f"device cuda: {what}: {line}") from error
+            raise DeviceError(f"device cuda: {what}: {one_line(error)}") from error
         except OSError as error:  # nvcc is missing
-            line = " ".join(str(error).split())[:400]
-            raise DeviceError(f"device cuda: {what}: {line}; {INSTALL}") from error
+            raise DeviceError(f"device cuda: {what}: {one_line(error)}; {INSTALL}") from error

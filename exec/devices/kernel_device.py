@@ -16,7 +16,7 @@ from samebits.exec.errors import DeviceError, RunError
 from samebits.exec.planner import Plan, size_text
 from samebits.kernels.codegen.host import HOST_STEPS
 from samebits.kernels.codegen.lowering import ERROR_BYTES, Lowered, lower
-from samebits.kernels.codegen.program import HostCall
+from samebits.kernels.codegen.program import HostCall, Layout
 from samebits.kernels.codegen.schedule import Operation
 from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import type_of
@@ -114,16 +114,9 @@ class KernelDevice:
 
     def compile(self, plan: Plan) -> Executable:
         """Lower a plan to a program and compile it; raises RunError or DeviceError."""
+        backend = self.backend
         try:
-            lowered = lower(
-                plan.types,
-                len(plan.inputs),
-                [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches],
-                [value for _, value in plan.outputs],
-                layout=self.backend.layout,
-                int8_engine=self.backend.int8_engine,
-                tensor_cores=self.backend.tensor_cores,
-            )
+            lowered = lower_plan(plan, backend.layout, backend.int8_engine, tensor_cores=backend.tensor_cores)
         except KernelError as error:
             raise RunError(f"device {self.name}: {error}") from error
         self._check_memory(plan, lowered)
@@ -137,6 +130,16 @@ class KernelDevice:
             )
 
 
+def lower_plan(plan: Plan, layout: Layout, int8_engine: str | None = None, *, tensor_cores: bool = False) -> Lowered:
+    """Return the program of a plan; raises KernelError."""
+    operations = [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches]
+    outputs = [value for _, value in plan.outputs]
+    inputs = len(plan.inputs)
+    return lower(
+        plan.types, inputs, operations, outputs, layout=layout, int8_engine=int8_engine, tensor_cores=tensor_cores
+    )
+
+
 class _KernelExecutable:
     """A compiled program: its temporaries are allocated once, its outputs for each run."""
 
@@ -145,15 +148,12 @@ class _KernelExecutable:
         self._lock = lock
         self._backend, self._pool, self._plan, self._lowered = backend, pool, plan, lowered
         self._steps = program.steps
-        source = program.source
-        self.kernels: Sequence[KernelSource] = ()
-        if program.kernels:
-            self.kernels = (KernelSource(backend.language, backend.options, source),)
         names = [step.kernel for step in self._steps if not isinstance(step, HostCall)]
-        objects = iter(backend.compile(source, names) if names else ())
+        source = KernelSource(backend.language, backend.options, program.source)
+        self.kernels: Sequence[KernelSource] = (source,) if names else ()
+        objects = iter(backend.compile(source.text, names) if names else ())
         self._objects = [None if isinstance(step, HostCall) else next(objects) for step in self._steps]
-        self._outputs = dict.fromkeys(lowered.outputs)
-        per_run = {*range(len(plan.inputs)), *self._outputs}
+        per_run = {*range(len(plan.inputs)), *lowered.outputs}
         self._fixed = {
             number: pool.take(size) for number, size in enumerate(program.sizes) if size and number not in per_run
         }
@@ -171,7 +171,7 @@ class _KernelExecutable:
                 raise RunError(f"input {name} is {inputs[name].type}, want {wanted}")
             buffers[number] = inputs[name].block.buffer
         sizes = self._lowered.program.sizes
-        made = {number: self._pool.take(sizes[number]) for number in self._outputs}
+        made = {number: self._pool.take(sizes[number]) for number in self._lowered.outputs}
         buffers |= {number: block.buffer for number, block in made.items()}
         errors = self._lowered.errors
         if errors is not None:

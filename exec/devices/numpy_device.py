@@ -8,7 +8,7 @@ import numpy as np
 
 from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.protocol import Array, Executable
-from samebits.exec.errors import RunError
+from samebits.exec.errors import RunError, one_line
 from samebits.exec.planner import Launch, Plan
 from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import evaluate
@@ -20,7 +20,7 @@ def _launch(launch: Launch, operands: list[Array | None]) -> Array:
     except KernelError as error:
         raise RunError(f"node {launch.node}: {error}") from error
     except (ValueError, IndexError, OverflowError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or "out of memory"
+        reason = one_line(error) or "out of memory"
         raise RunError(f"node {launch.node}: {launch.op}: {reason}") from error
 
 

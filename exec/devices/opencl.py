@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from samebits.exec.devices.compiler_environment import check_environment
 from samebits.exec.devices.protocol import Array
-from samebits.exec.errors import DeviceError
+from samebits.exec.errors import DeviceError, one_line
 from samebits.exec.planner import free_memory_bytes, size_text
 from samebits.kernels.codegen.host import int8_engine
 from samebits.kernels.codegen.program import Layout
@@ -33,16 +34,12 @@ def import_pyopencl() -> Any:
     return pyopencl
 
 
-_first_pid: list[int] = []  # of the process that opened a device first
+_forked: list[bool] = []  # not empty in a child of a process that has used OpenCL: its threads are gone
 
 
-def _opened_in(pid: int) -> int:
-    """Return the process; raises DeviceError in a forked child of one that has used OpenCL: its threads are gone."""
-    if not _first_pid:
-        _first_pid.append(pid)
-    if _first_pid[0] != pid:
-        raise DeviceError("device opencl: it was used before this process was forked; start processes by spawn instead")
-    return pid
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 
 def list_opencl_devices() -> list[Any]:
@@ -54,7 +51,7 @@ def list_opencl_devices() -> list[Any]:
             with contextlib.suppress(cl.Error):  # a platform without devices says so by an error
                 devices += platform.get_devices()
     except cl.Error as error:
-        raise DeviceError(f"device opencl: no OpenCL platform answers ({_line(error)}); {INSTALL}") from error
+        raise DeviceError(f"device opencl: no OpenCL platform answers ({one_line(error)}); {INSTALL}") from error
     if not devices:
         raise DeviceError(f"device opencl: there is no OpenCL device; {INSTALL}")
     return sorted(devices, key=lambda device: bool(device.type & cl.device_type.CPU))
@@ -72,7 +69,7 @@ class OpenclBackend:
         """Open a device, by default the first: a GPU before a CPU. Raises DeviceError if it lacks f64."""
         self._cl = cl = import_pyopencl()
         check_environment("opencl")
-        self._pid = _opened_in(os.getpid())
+        _watch_forks()
         device = list_opencl_devices()[0] if device is None else device
         self._device = device
         if not device.double_fp_config:
@@ -140,8 +137,6 @@ class OpenclBackend:
     def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
         """Enqueue a kernel."""
         with _errors("launch"):
-            if os.getpid() != self._pid:
-                _opened_in(os.getpid())
             kernel.set_args(*buffers)
             self._cl.enqueue_nd_range_kernel(self._queue, kernel, (items,), (group,))
 
@@ -171,13 +166,11 @@ class OpenclBackend:
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
     cl = import_pyopencl()
+    if _forked:
+        raise DeviceError("device opencl: it was used before this process was forked; start processes by spawn instead")
     try:
         yield
     except cl.Error as error:
-        raise DeviceError(f"device opencl: {what}: {_line(error)}") from error
+        raise DeviceError(f"device opencl: {what}: {one_line(error)}") from error
     except MemoryError as error:
         raise DeviceError(f"device opencl: {what}: out of memory") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

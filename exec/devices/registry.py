@@ -66,10 +66,14 @@ def open_device(name: str, *, check: bool = True) -> Device:
     That a device with its driver passed is remembered for this version of the kernels.
     """
     device = make_device(name)
-    if check:
-        if isinstance(device, KernelDevice) and has_passed(device.backend):
-            return device
-        check_device(device)
-        if isinstance(device, KernelDevice):
-            remember_passed(device.backend)
+    if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
+        check_and_remember(device)
     return device
+
+
+def check_and_remember(device: Device) -> int:
+    """Run every vector on a device and remember that it passed; returns their number, or raises DeviceError."""
+    vectors = check_device(device)
+    if isinstance(device, KernelDevice):
+        remember_passed(device.backend)
+    return vectors

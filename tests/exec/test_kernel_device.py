@@ -14,16 +14,15 @@ from tests.exec.kernel_devices import LAYOUTS, check_same, check_same_on, open_o
 from tests.exec.operands import values
 
 from samebits.exec.builder import GraphBuilder, ValueRef
-from samebits.exec.devices.kernel_device import KernelDevice, Pool
+from samebits.exec.devices.kernel_device import KernelDevice, Pool, lower_plan
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.errors import RunError
 from samebits.exec.graph import Graph
 from samebits.exec.planner import plan_graph
 from samebits.kernels.codegen import dot_digits, host
-from samebits.kernels.codegen.lowering import Lowered, lower
+from samebits.kernels.codegen.lowering import Lowered
 from samebits.kernels.codegen.program import HostCall, Layout
-from samebits.kernels.codegen.schedule import Operation
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 
@@ -32,10 +31,7 @@ F32 = "f32"
 
 def lowered(graph: Graph, layout: Layout = "cpu", int8_engine: str | None = None) -> Lowered:
     """Return the program of a graph."""
-    plan = plan_graph(graph)
-    operations = [Operation(x.op, x.operands, x.results[0], x.attributes, x.node) for x in plan.launches]
-    outputs = [value for _, value in plan.outputs]
-    return lower(plan.types, len(plan.inputs), operations, outputs, layout=layout, int8_engine=int8_engine)
+    return lower_plan(plan_graph(graph), layout, int8_engine)
 
 
 class RandomGraph:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
-from samebits.cas.dtype import dtype_name
+from samebits.cas.dtype import dtype_name, numpy_dtype
+from samebits.kernels.codegen.host import HOST_STEPS
 from samebits.kernels.codegen.library import program_text
 from samebits.kernels.codegen.program import HostCall, Layout, ProgramBuilder
 from samebits.kernels.codegen.view import View, stored
 from samebits.kernels.types import TensorType
+from tests.exec.kernel_devices import open_opencl
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -23,48 +23,29 @@ Bytes = npt.NDArray[np.uint8]
 Lowering = Callable[[ProgramBuilder, Sequence[View], View], None]
 
 
-@cache
-def open_queue() -> Any:
-    """Return a command queue of the first OpenCL device; skips the test if there is none."""
-    cl = pytest.importorskip("pyopencl")
-    try:
-        devices = [device for platform in cl.get_platforms() for device in platform.get_devices()]
-    except cl.Error as error:
-        pytest.skip(f"no OpenCL: {error}")
-    if not devices:
-        pytest.skip("no OpenCL device")
-    return cl.CommandQueue(cl.Context(devices[:1]))
-
-
 class Runner:
-    """A built program with its buffers; `run` executes its steps once."""
+    """A built program with its buffers, which are poisoned at first; `run` executes its steps once."""
 
     def __init__(self, builder: ProgramBuilder) -> None:
-        import pyopencl as cl
-
-        self._cl, self._queue = cl, open_queue()
-        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.ALLOC_HOST_PTR
+        self._backend = open_opencl(builder.layout).backend
         self._sizes = list(builder.sizes)
-        self._buffers = [cl.Buffer(self._queue.context, flags, size) for size in self._sizes]
-        for number, size in enumerate(self._sizes):  # nothing may rely on zeros
-            self.write(number, np.full(size, 0xFF, np.uint8))
+        self._buffers = [self._backend.allocate(size) for size in self._sizes]
         self._steps = list(builder.steps)
-        kernels = builder.kernels
-        program: Any = cl.Program(self._queue.context, program_text(kernels)).build() if kernels else None
-        self._kernels = {kernel.name: cl.Kernel(program, kernel.name) for kernel in kernels}
+        names = [kernel.name for kernel in builder.kernels]
+        objects = self._backend.compile(program_text(builder.kernels), names) if names else []
+        self._kernels = dict(zip(names, objects, strict=True))
         for number, data in builder.contents.items():
             self.write(number, np.frombuffer(data, np.uint8))
 
     def write(self, buffer: int, data: Array) -> None:
         """Copy an array's bytes into a buffer, from its start on."""
-        flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        if flat.size:
-            self._cl.enqueue_copy(self._queue, self._buffers[buffer], flat)
+        if data.size:
+            self._backend.upload(self._buffers[buffer], np.ascontiguousarray(data))
 
     def read(self, buffer: int) -> Bytes:
         """Return the bytes of a buffer."""
         data = np.empty(self._sizes[buffer], np.uint8)
-        self._cl.enqueue_copy(self._queue, data, self._buffers[buffer])
+        self._backend.download(self._buffers[buffer], data)
         return data
 
     def run(self) -> None:
@@ -72,22 +53,11 @@ class Runner:
         for step in self._steps:
             buffers = [self._buffers[number] for number in step.buffers]
             if isinstance(step, HostCall):
-                self._host(step, buffers)
+                with self._backend.on_host(buffers, [self._sizes[number] for number in step.buffers]) as arrays:
+                    HOST_STEPS[step.name](arrays, step.parameters)
             else:
-                self._kernels[step.kernel](self._queue, (step.items,), (step.group,), *buffers)
-        self._queue.finish()
-
-    def _host(self, step: HostCall, buffers: Sequence[Any]) -> None:
-        from samebits.kernels.codegen.host import HOST_STEPS
-
-        self._queue.finish()
-        flags = self._cl.map_flags.READ | self._cl.map_flags.WRITE
-        enqueue_map: Any = self._cl.enqueue_map_buffer
-        mapped = [enqueue_map(self._queue, buffer, flags, 0, (buffer.size,), np.uint8)[0] for buffer in buffers]
-        HOST_STEPS[step.name](mapped, step.parameters)
-        for each in mapped:
-            each.base.release(self._queue)
-        self._queue.finish()
+                self._backend.launch(self._kernels[step.kernel], buffers, step.items, step.group)
+        self._backend.synchronize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +107,4 @@ def run_lowering(
 
 def as_array(data: Bytes, tensor: TensorType) -> Array:
     """Return the tensor that a buffer holds."""
-    from samebits.cas.dtype import numpy_dtype
-
     return data[: tensor.size_bytes].view(numpy_dtype(tensor.dtype)).reshape(tensor.shape)
