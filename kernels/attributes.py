@@ -45,6 +45,16 @@ def optional_integers(value: Any) -> tuple[int, ...] | None:
     return None if value is None else integers(value)
 
 
+def pairs(value: Any) -> tuple[tuple[int, int], ...]:
+    """Accept a sequence of pairs of integers."""
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes):
+        raise ValueError(f"want a list of pairs of integers, got {value!r}")
+    items = tuple(integers(item) for item in value)
+    if len(items) > MAX_RANK or any(len(item) != 2 for item in items):
+        raise ValueError(f"want at most {MAX_RANK} pairs of integers, got {value!r}")
+    return tuple((low, high) for low, high in items)
+
+
 def boolean(value: Any) -> bool:
     """Accept True or False."""
     if not isinstance(value, bool):

@@ -14,6 +14,7 @@ from samebits.cas.dtype import DTYPES, FLOATS, INTEGERS
 from samebits.kernels import attributes as attr
 from samebits.kernels import inference as rules
 from samebits.kernels.attributes import REQUIRED, Attribute
+from samebits.kernels.convolution_shape import conv_general_dilated
 from samebits.kernels.errors import OpError, UnknownOpError
 from samebits.kernels.types import Attributes, AttributeValue, TensorType
 
@@ -100,11 +101,22 @@ def _table() -> dict[str, Op]:
     define("reductions", "reduce_and reduce_or", 1, rules.reduction(("bool",)), axes)
     define("reductions", "argmax argmin", 1, rules.arg_reduction, axis)
     define("reductions", "cumsum", 1, rules.along_axis((*COMPUTE, *INTEGERS)), axis)
+    precision = Attribute("precision", attr.one_of("highest", "high"), "highest")
     define(
         *("products", "dot_general", 2, rules.dot_general),
         Attribute("dimension_numbers", attr.dimension_numbers, None),
-        Attribute("precision", attr.one_of("highest", "high"), "highest"),
+        precision,
         Attribute("grid", attr.one_of("both", "columns", "rows"), "both"),
+    )
+    define(
+        *("products", "conv_general_dilated", 2, conv_general_dilated),
+        Attribute("window_strides", attr.integers),
+        Attribute("padding", attr.pairs),
+        Attribute("lhs_dilation", attr.optional_integers, None),
+        Attribute("rhs_dilation", attr.optional_integers, None),
+        Attribute("feature_group_count", attr.integer, 1),
+        Attribute("batch_group_count", attr.integer, 1),
+        precision,
     )
 
     define(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samebits.cas.dtype import dtype_name, numpy_dtype
-from samebits.kernels import arithmetic, dot, extremes, functions, integers, movement, random, sums
+from samebits.kernels import arithmetic, convolution, dot, extremes, functions, integers, movement, random, sums
 from samebits.kernels.convert import convert
+from samebits.kernels.convolution_shape import conv_shape
 from samebits.kernels.errors import OpError
 from samebits.kernels.inference import dot_dimensions
 from samebits.kernels.optable import FUNCTIONS, FUNCTIONS_OF_TWO, OPS, find_op
@@ -108,6 +109,12 @@ def _dot_general(operands: Sequence[Array], attributes: Any) -> Array:
     )
 
 
+def _conv_general_dilated(operands: Sequence[Array], attributes: Any) -> Array:
+    lhs, rhs = operands
+    shape = conv_shape("conv_general_dilated", [type_of(lhs), type_of(rhs)], attributes)
+    return convolution.conv_general_dilated(lhs, rhs, shape, attributes["precision"])
+
+
 def _scatter_add(operands: Sequence[Array], attributes: Attributes) -> Array:
     try:
         return sums.scatter_add(*operands)
@@ -170,6 +177,7 @@ def _implementations() -> dict[str, Implementation]:
         "argmin": lambda o, a: extremes.argmin(o[0], a["axis"]),
         "cumsum": lambda o, a: sums.cumsum(o[0], a["axis"]),
         "dot_general": _dot_general,
+        "conv_general_dilated": _conv_general_dilated,
         "broadcast_in_dim": lambda o, a: movement.broadcast_in_dim(o[0], a["shape"], a["broadcast_dimensions"]),
         "reshape": lambda o, a: o[0].reshape(a["new_sizes"]),
         "transpose": lambda o, a: o[0].transpose(a["permutation"]),

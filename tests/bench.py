@@ -101,6 +101,29 @@ def bench_dots(device: Device) -> Table:
     return table
 
 
+def bench_convolutions(device: Device) -> Table:
+    """Exact convolutions of windows of 3 along each axis, padded by 1, against torch's."""
+    table = Table("conv_general_dilated f32")
+    rng = np.random.default_rng(4)
+    shapes = (
+        ((64, 16, 8, 8), (32, 16, 3, 3), 1, 1),
+        ((8, 64, 32, 32), (64, 64, 3, 3), 1, 1),
+        ((8, 64, 32, 32), (64, 64, 3, 3), 2, 1),
+        ((8, 64, 32, 32), (64, 16, 3, 3), 1, 4),
+        ((8, 64, 32, 32), (64, 1, 3, 3), 1, 64),
+        ((8, 256, 14, 14), (256, 256, 3, 3), 1, 1),
+    )
+    for lhs, rhs, stride, groups in shapes:
+        x, w = rng.standard_normal(lhs, np.float32), rng.standard_normal(rhs, np.float32)
+        tx, tw = torch.from_numpy(x), torch.from_numpy(w)
+        plain = median_s(lambda x=tx, w=tw, s=stride, g=groups: torch.conv2d(x, w, None, s, 1, 1, g))  # type: ignore[misc]
+        options = {"window_strides": (stride,) * 2, "padding": ((1, 1),) * 2, "feature_group_count": groups}
+        ours = on_device(device, {"x": x, "w": w}, lambda g, a, b, o=options: g.op("conv_general_dilated", a, b, **o))
+        how = f", stride {stride}" * (stride > 1) + f", {groups} groups" * (groups > 1)
+        table.add(f"{'x'.join(map(str, lhs))} * {'x'.join(map(str, rhs))}{how}", median_s(ours), plain)
+    return table
+
+
 def gelu(g: GraphBuilder, x: ValueRef) -> ValueRef:
     """x/2 (1 + erf(x / sqrt 2)), as `torch.nn.functional.gelu` is lowered."""
     half, scale, one = (_splat(g, value, x) for value in (0.5, float(np.float32(np.sqrt(0.5))), 1.0))
@@ -249,7 +272,7 @@ def main() -> None:
         f"{torch.get_num_threads()} threads; {datetime.datetime.now(datetime.UTC).date()}"
     )
     print(head)
-    tables = [bench(device) for bench in (bench_dots, bench_elementwise, bench_digits)]
+    tables = [bench(device) for bench in (bench_dots, bench_convolutions, bench_elementwise, bench_digits)]
     if options.write:
         _write(options.device, head, tables)
 

@@ -30,7 +30,7 @@ def lower_dot(builder: ProgramBuilder, a: View, b: View, out: View, *, precision
     if out.size == 0:
         return
     if a.shape[2] == 0:
-        _fill_zero(builder, out)
+        fill_zero(builder, out)
         return
     a, b, out = _merge_batch(a, b, out)
     gpu = builder.layout == "gpu"
@@ -69,7 +69,8 @@ def _merge_batch(a: View, b: View, out: View) -> tuple[View, View, View]:
     return merged, replace(b, shape=(1, depth, columns)), result
 
 
-def _fill_zero(builder: ProgramBuilder, out: View) -> None:
+def fill_zero(builder: ProgramBuilder, out: View) -> None:
+    """Append out = +0; out: contiguous, in a buffer."""
     if not isinstance(out.source, int):
         raise AssertionError("checked before")
     per = CHUNK if builder.layout == "cpu" else 1

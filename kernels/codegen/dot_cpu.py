@@ -1,11 +1,8 @@
 """dot_general of floats on a CPU: whole numbers in f64 panels, products in vector registers, sums that never round.
 
-A whole number below 2^53 is exact in f64, so neither order nor contraction of a partial sum can change a bit. Partial
-sums over DEPTH terms stay below that; where the whole sum may not, it is kept in two parts.
-
-The product of panels is OpenCL C with double4 and allows contraction: whole numbers don't round, and compilers of
-OpenCL C make good code of it. Measured on 2 cores of Zen 3 with PoCL 3.0, panels of 6 x 8 lines: 38 to 43 GFLOP/s a
-core, NumPy's OpenBLAS in f64 36; hence BLAS has no part in it.
+The product of panels (dot_registers.py) is OpenCL C with double4 and allows contraction: whole numbers don't round, and
+compilers of OpenCL C make good code of it. Measured on 2 cores of Zen 3 with PoCL 3.0, panels of 6 x 8 lines: 38 to 43
+GFLOP/s a core, NumPy's OpenBLAS in f64 36; hence BLAS has no part in it.
 """
 
 from __future__ import annotations
@@ -15,6 +12,14 @@ from string import Template
 from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES
+from samebits.kernels.codegen.dot_registers import (
+    DEPTH,
+    LEFT_TILE,
+    RIGHT_TILE,
+    addition,
+    panel_widths,
+    panels_text,
+)
 from samebits.kernels.codegen.dot_stages import (
     LIBRARY,
     Plan,
@@ -27,14 +32,7 @@ from samebits.kernels.codegen.dot_stages import (
 from samebits.kernels.codegen.folds import source_parameter
 from samebits.kernels.codegen.program import ProgramBuilder
 from samebits.kernels.codegen.view import View
-from samebits.kernels.exact_matmul import safe_depth
 
-# Terms of a partial sum (512: exact at any p, see exact_matmul.safe_depth), lines of a tile. GFLOP/s a core, on 2 cores
-# that other work shared, of a product of 1024^3 (2048^3): 512 x 96 x 64 42 (39), 256 x 96 x 64 39 (38), 256 x 48 x 64
-# 38 (31), 512 x 48 x 64 40 (36), 512 x 96 x 128 41 (39); torch.mm in f32 66 (72).
-DEPTH: Final = 512
-LEFT_TILE: Final = 96
-RIGHT_TILE: Final = 64
 # Work of one batch, in multiply-adds, up to which one work-item does everything: 128^3 takes it 170 us, and three
 # launches, 10 to 60 us each, no less. Batches share out the work by themselves. To make an element a whole number takes
 # as long as 32 multiply-adds.
@@ -42,25 +40,8 @@ _SINGLE: Final = 3 << 20
 _BATCHED: Final = 1 << 24
 _PACKING: Final = 32
 _ENOUGH_BATCHES: Final = 8
-# lines of the left side -> width of its panels and of the right side's: 8 to 12 sums of 4 lanes hide FMA's latency
-_WIDTHS: Final = {1: (1, 32), 2: (2, 16), 3: (3, 16), 4: (4, 8), 5: (5, 8)}
 
 _TILE: Final = Template("""
-// c = left panel times right panel over n depths
-FN void NAME_panels(GLOBAL const f64 *RESTRICT l, GLOBAL const f64 *RESTRICT r, i64 n, f64 *RESTRICT c) {
-#pragma OPENCL FP_CONTRACT ON
-    typedef double4 unaligned4 __attribute__((aligned(8)));  // vload4 would be a call, around which registers spill
-    $sums
-    #pragma unroll 4
-    for (i64 k = 0; k < n; k++) {
-        $loads
-        $multiply
-        l += $left_width;
-        r += $right_width;
-    }
-    $stores
-}
-
 // out = RN(c * left step * right step) for one pair of panels; rows, columns: how many lines of them there are
 FN void NAME_finish(const f64 *RESTRICT c, GLOBAL const f64 *RESTRICT ls, GLOBAL const f64 *RESTRICT rs,
                     GLOBAL $type *RESTRICT out, i64 rows, i64 columns) {
@@ -132,7 +113,7 @@ def _plan(a: View, b: View, out: View, p: int, grid: str) -> Plan:
     swapped = b.shape[2] < min(8, a.shape[1])  # a short side goes left, where panels may be narrow
     rows, columns = make_sides(a, b, p, grid)
     left, right = (columns, rows) if swapped else (rows, columns)
-    widths = _WIDTHS.get(left.lines, (6, 8))
+    widths = panel_widths(left.lines)
     return make_plan(replace(left, width=widths[0]), replace(right, width=widths[1]), out, swapped=swapped)
 
 
@@ -163,42 +144,8 @@ def _product_stage(plan: Plan) -> Stage:
             f"{name}_steps": steps,
             f"{name}_at": at,
         }
-    text = _TILE.substitute(fields, **_registers(left.width, right.width), **_addition(plan, left_tile, right_tile))
+    widths = (left.width, right.width)
+    sums = addition(plan.depth, left.p, (left_tile, right_tile), widths)
+    text = panels_text(*widths) + _TILE.substitute(fields, **sums)
     body = f"    NAME_tile(w, out, z, item / {across} * {left_tile}, item % {across} * {right_tile});\n"
     return Stage("dot_product", text, body, -(-left.padded // left_tile) * across)
-
-
-def _registers(left: int, right: int) -> dict[str, str]:
-    """Return the statements of the inner loop, with one vector of 4 sums for each line of the left panel."""
-    vectors = range(right // 4)
-    pairs = [(i, v) for i in range(left) for v in vectors]
-    return {
-        "sums": " ".join(f"double4 c{i}_{v} = 0.0;" for i, v in pairs),
-        "loads": " ".join(f"double4 r{v} = *(GLOBAL const unaligned4 *)(r + {4 * v});" for v in vectors),
-        "multiply": "\n        ".join(
-            " ".join([f"double4 l{i} = l[{i}];", *(f"c{i}_{v} += l{i} * r{v};" for v in vectors)]) for i in range(left)
-        ),
-        "stores": " ".join(f"*(unaligned4 *)(c + {i * right + 4 * v}) = c{i}_{v};" for i, v in pairs),
-    }
-
-
-def _addition(plan: Plan, left_tile: int, right_tile: int) -> dict[str, str]:
-    """Return how partial sums are added: not at all, in f64, or in two parts."""
-    if plan.depth <= DEPTH:
-        return {"kept": "", "add": "", "total": ""}
-    size = left_tile * right_tile
-    panel = plan.left.width * plan.right.width
-    at = f"i64 at = (r - r0) * {left_tile} + (l - l0) * {plan.right.width};"  # panel by panel
-    each = f"for (i64 i = 0; i < {panel}; i++)"
-    if plan.depth <= safe_depth(plan.left.p):
-        add = f"{at}\n                {each} c[i] += sums[at + i];\n                {each} sums[at + i] = c[i];"
-        kept = f"f64 sums[{size}];\n    for (i64 i = 0; i < {size}; i++) sums[i] = 0.0;"
-        return {"kept": kept, "add": add, "total": ""}
-    kept = f"f64 high[{size}], low[{size}];\n    for (i64 i = 0; i < {size}; i++) high[i] = low[i] = 0.0;"
-    add = f"""{at}
-                {each} {{
-                    f64 part = high_part(c[i]);
-                    high[at + i] += part;
-                    low[at + i] += c[i] - part;
-                }}"""
-    return {"kept": kept, "add": add, "total": f"{each} c[i] = odd_total(high[at + i], low[at + i]);"}

@@ -13,6 +13,7 @@ from samebits.kernels.codegen.ctypes_of import C_TYPES, as_f32, element
 from samebits.kernels.codegen.dot_integer import wide_type
 from samebits.kernels.codegen.dot_tensor import lower_digit_product, suits_tensor_cores
 from samebits.kernels.codegen.folds import source_parameter
+from samebits.kernels.codegen.lines import Lines
 from samebits.kernels.codegen.program import GROUP_SIZE, ProgramBuilder
 from samebits.kernels.codegen.view import View, contiguous_strides
 
@@ -101,7 +102,7 @@ $load_b
     for (i32 i = 0; i < $item_rows; i++)
         for (i32 j = 0; j < $item_columns; j++) {
             i64 row = i0 + y + i * $high, column = j0 + x + j * $wide;
-            if (row < $rows && column < $columns) out[(z * $rows + row) * $columns + column] = $finish;
+            if (row < $rows && column < $columns) out[$to] = $finish;
         }
 }
 """)
@@ -109,7 +110,7 @@ $load_b
 _LOAD: Final = Template("""\
         for (i32 t = LOCAL_ITEM; t < $count; t += $group) {
             i32 line = $line, k = $k;
-            i64 at = $offset + z * ($batch_stride) + ($first + line) * ($line_stride) + (k0 + k) * ($depth_stride);
+            i64 at = $at;
             $tile[k * $pitch + line] = $first + line < $lines && k0 + k < $depth ? ($term)$x : 0;
         }""")
 
@@ -134,22 +135,25 @@ def lower_float_gpu(builder: ProgramBuilder, a: View, b: View, out: View, *, p: 
         _find_ranks(builder, view, ranks, start, rank)
         step = "fixed_step_of" if fixed else "scaled_step_of" if scaled else "step_of"
         steps.append(f"{step}(ranks[{start} + z * {view.shape[1]} + LINE], {p})")
-        quantised.append(_quantise(builder, view, ranks, start, p, step, f"{factor} *" if scaled else ""))
+        quantised.append(quantise_lines(builder, view, ranks, start, p, step, f"{factor} *" if scaled else ""))
+    results = Lines(out.transpose((0, 2, 1)))
     first, second = steps[0].replace("LINE", "row"), steps[1].replace("LINE", "column")
     given = [(ranks, "GLOBAL const u32 *RESTRICT ranks")]
     if builder.tensor_cores and suits_tensor_cores(rows, columns, depth):
         finish = f"round_{out.dtype}(odd_i64(total) * {first} * {second})"
-        lower_digit_product(builder, quantised[0], quantised[1], out, p, finish, given)
+        lower_digit_product(builder, Lines(quantised[0]), Lines(quantised[1]), results, p, finish, given)
         return
     finish = f"round_{out.dtype}(odd_i64(s[i][j]) * {first} * {second})"
-    _product(builder, quantised[0], quantised[1], out, {"term": "i32", "sum": "i64", "finish": finish}, given)
+    fields = {"term": "i32", "sum": "i64", "finish": finish}
+    lower_tiled_product(builder, Lines(quantised[0]), Lines(quantised[1]), results, fields, given)
 
 
 def lower_integer_gpu(builder: ProgramBuilder, a: View, b: View, out: View) -> None:
     """Append out = a b modulo 2^width. a: (B, M, K), b: (B, K, N), out: (B, M, N) contiguous; none empty."""
     wide = wide_type(out.dtype)
     fields = {"term": wide, "sum": wide, "finish": f"({C_TYPES[out.dtype]})s[i][j]"}
-    _product(builder, a, b.transpose((0, 2, 1)), out, fields, [])
+    right, results = Lines(b.transpose((0, 2, 1))), Lines(out.transpose((0, 2, 1)))
+    lower_tiled_product(builder, Lines(a), right, results, fields, [])
 
 
 def _fields(view: View) -> dict[str, object]:
@@ -195,8 +199,12 @@ def _find_ranks(builder: ProgramBuilder, view: View, ranks: int, start: int, ran
     builder.call("dot_ranks", text, [n for n, _ in sources], items, library=LIBRARY, group=GROUP_SIZE)
 
 
-def _quantise(builder: ProgramBuilder, view: View, ranks: int, start: int, p: int, step: str, factor: str) -> View:
-    """Append q = RN_int(x / step), stored with its axes in the source's order; return it as (B, lines, K)."""
+def quantise_lines(builder: ProgramBuilder, view: View, ranks: int, start: int, p: int, step: str, factor: str) -> View:
+    """Append q = RN_int(x / step), stored with its axes in the source's order; return it as (B, lines, K).
+
+    view: (B, lines, K); ranks: the buffer that holds those of the lines from `start` on; step: a function of dot.h;
+    factor: empty, or a C expression of z and k with a `*` behind it.
+    """
     batch, lines, depth = view.shape
     dense = _lines_dense(view)
     q = builder.buffer(4 * view.size)
@@ -224,27 +232,32 @@ def _quantise(builder: ProgramBuilder, view: View, ranks: int, start: int, p: in
     return stored.transpose((0, 2, 1)) if dense else stored
 
 
-def _product(
-    builder: ProgramBuilder, a: View, b: View, out: View, fields: Mapping[str, str], given: list[tuple[int, str]]
+def lower_tiled_product(
+    builder: ProgramBuilder, a: Lines, b: Lines, out: Lines, fields: Mapping[str, str], given: list[tuple[int, str]]
 ) -> None:
-    """Append the tiled product of a (B, M, K) and b (B, N, K)."""
-    if not isinstance(out.source, int):
+    """Append the tiled product of a (B, M, K) and b (B, N, K); out: (B, N, M).
+
+    fields: the C types of a term and a sum, and `finish`, a C expression of s[i][j], z, row and column; given: the
+    further buffers that it reads, with their parameters.
+    """
+    if not isinstance(out.view.source, int):
         raise AssertionError("a dot product writes to a buffer")
-    (batch, rows, depth), columns = a.shape, b.shape[1]
+    batch, rows, columns, depth = a.batch, a.count, b.count, a.depth
     # work-items across a tile, and the sums of each: 8 x 4 are 64 registers
     wide, item_rows, item_columns = (64, 4, 1) if rows <= 8 else (8, 4, 1) if columns <= 8 else (16, 8, 4)
     high = GROUP_SIZE // wide
     tile_rows, tile_columns = high * item_rows, wide * item_columns
     across = -(-columns // tile_columns)
     tiles = -(-rows // tile_rows) * across
-    sources = [*source_parameter(a, "a"), *source_parameter(b, "b"), *given]
+    sources = [*source_parameter(a.view, "a"), *source_parameter(b.view, "b"), *given]
     parameters = [text for _, text in sources]
     sizes = {
         "batch": batch,
         "rows": rows,
         "columns": columns,
         "depth": depth,
-        "dtype": out.dtype,
+        "dtype": out.view.dtype,
+        "to": out.index("z", "column", "row"),
         "tiles": tiles,
         "across": across,
         "tile_rows": tile_rows,
@@ -262,24 +275,26 @@ def _product(
         sizes | dict(fields),
         load_a=_load_text(a, "a", "i0", tile_rows, fields["term"]),
         load_b=_load_text(b, "b", "j0", tile_columns, fields["term"]),
-        parameters=", ".join([*parameters, f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out"]),
+        parameters=", ".join([*parameters, f"GLOBAL {C_TYPES[out.view.dtype]} *RESTRICT out"]),
     )
-    buffers = [*(n for n, _ in sources), out.source]
+    buffers = [*(n for n, _ in sources), out.view.source]
     builder.call("dot_product", text, buffers, batch * tiles * GROUP_SIZE, library=LIBRARY, group=GROUP_SIZE)
 
 
-def _load_text(view: View, name: str, first: str, tile_lines: int, term: str) -> str:
+def _load_text(lines: Lines, name: str, first: str, tile_lines: int, term: str) -> str:
     """Return the copying of a tile to local memory, neighbours along the axis that lies dense; pitch: no bank twice."""
-    dense = _lines_dense(view)
+    dense = lines.lines_dense
     return _LOAD.substitute(
-        _fields(view),
         count=tile_lines * TILE_DEPTH,
         group=GROUP_SIZE,
         line=f"t % {tile_lines}" if dense else f"t / {TILE_DEPTH}",
         k=f"t / {tile_lines}" if dense else f"t % {TILE_DEPTH}",
+        at=lines.index("z", f"({first} + line)", "(k0 + k)"),
         first=first,
+        lines=lines.count,
+        depth=lines.depth,
         tile=f"t{name}",
         pitch=tile_lines + 1,
         term=term,
-        x=element(view.source, view.dtype, name, "at"),
+        x=element(lines.view.source, lines.view.dtype, name, "at"),
     )

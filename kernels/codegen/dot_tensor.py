@@ -12,8 +12,8 @@ from string import Template
 from typing import Final
 
 from samebits.kernels.codegen.ctypes_of import C_TYPES
+from samebits.kernels.codegen.lines import Lines
 from samebits.kernels.codegen.program import GROUP_SIZE, ProgramBuilder
-from samebits.kernels.codegen.view import View
 
 LIBRARY: Final = ("dot.h", "tensor.h")
 TILE: Final = 64  # rows and columns of a group's result; four warps of 32 x 32
@@ -31,7 +31,7 @@ KERNEL void NAME(GLOBAL const i32 *RESTRICT q, GLOBAL u32 *RESTRICT digits) {
     for (i32 d = 0; d < $count; d++) packed[d] = 0u;
     for (i32 i = 0; i < 4; i++) {
         i64 k = k0 + i;
-        i64 at = $offset + z * ($batch_stride) + line * ($line_stride) + k * ($depth_stride);
+        i64 at = $at;
         i32 rest = line < $lines && k < $depth ? q[at] : 0;
         for (i32 d = 0; d < $count; d++) {
             i32 digit = (i32)(i8)(rest & 255);
@@ -98,7 +98,7 @@ KERNEL void NAME($parameters) {
                 i64 row = i0 + row0 + i * 16 + g + c / 2 * 8, column = j0 + column0 + j * 8 + 2 * t + c % 2;
                 i64 total = 0;
                 for (i32 n = $sums - 1; n >= 0; n--) total = total * 256 + s[n][i][j][c];
-                if (row < $rows && column < $columns) out[(z * $rows + row) * $columns + column] = $finish;
+                if (row < $rows && column < $columns) out[$to] = $finish;
             }
 }
 """)
@@ -109,17 +109,27 @@ def suits_tensor_cores(rows: int, columns: int, depth: int) -> bool:
     return min(rows, columns, depth) >= LEAST and depth <= MAX_DEPTH
 
 
+def digit_count(p: int) -> int:
+    """Return the number of digits that hold every |q| <= 127 * 2^(p-7)."""
+    return 3 if p > 15 else 2
+
+
+def digits_bytes(q: Lines, p: int) -> int:
+    """Return the size of the digits of an operand, padded to whole tiles."""
+    return q.batch * -(-q.count // TILE) * TILE * -(-q.depth // STEP) * STEP * digit_count(p)
+
+
 def lower_digit_product(
-    builder: ProgramBuilder, a: View, b: View, out: View, p: int, finish: str, given: Sequence[tuple[int, str]]
+    builder: ProgramBuilder, a: Lines, b: Lines, out: Lines, p: int, finish: str, given: Sequence[tuple[int, str]]
 ) -> None:
-    """Append out = finish(sum of a b). a: (B, M, K), b: (B, N, K) i32 with |q| <= 127 * 2^(p-7), out: (B, M, N).
+    """Append out = finish(sum of a b). a: (B, M, K), b: (B, N, K) i32 with |q| <= 127 * 2^(p-7), out: (B, N, M).
 
     finish: a C expression of `total`, z, row and column; given: the further buffers it reads, with their parameters.
     """
-    (batch, rows, depth), columns = a.shape, b.shape[1]
-    if not isinstance(out.source, int):
+    batch, rows, columns, depth = a.batch, a.count, b.count, a.depth
+    if not isinstance(out.view.source, int):
         raise AssertionError("a dot product writes to a buffer")
-    count = 3 if p > 15 else 2
+    count = digit_count(p)
     across = -(-columns // TILE)
     tiles = -(-rows // TILE) * across
     padded = -(-depth // STEP) * STEP
@@ -129,7 +139,8 @@ def lower_digit_product(
         rows=rows,
         columns=columns,
         depth=depth,
-        dtype=out.dtype,
+        dtype=out.view.dtype,
+        to=out.index("z", "column", "row"),
         count=count,
         sums=2 * count - 1,
         tiles=tiles,
@@ -145,18 +156,18 @@ def lower_digit_product(
         padded_rows=-(-rows // TILE) * TILE,
         padded_columns=across * TILE,
         finish=finish,
-        parameters=", ".join([*parameters, f"GLOBAL {C_TYPES[out.dtype]} *RESTRICT out"]),
+        parameters=", ".join([*parameters, f"GLOBAL {C_TYPES[out.view.dtype]} *RESTRICT out"]),
     )
-    digits = [_split(builder, view, count) for view in (a, b)]
-    buffers = [*digits, *(number for number, _ in given), out.source]
+    digits = [_split(builder, lines, count) for lines in (a, b)]
+    buffers = [*digits, *(number for number, _ in given), out.view.source]
     builder.call("dot_tensor", text, buffers, batch * tiles * GROUP_SIZE, library=LIBRARY, group=GROUP_SIZE)
 
 
-def _split(builder: ProgramBuilder, q: View, count: int) -> int:
+def _split(builder: ProgramBuilder, q: Lines, count: int) -> int:
     """Append the splitting of q (B, lines, K) i32 into digit planes, padded to whole tiles; return their buffer."""
-    if not isinstance(q.source, int):
+    if not isinstance(q.view.source, int):
         raise AssertionError("quantised operands are in a buffer")
-    batch, lines, depth = q.shape
+    batch, lines, depth = q.batch, q.count, q.depth
     padded_lines, padded_depth = -(-lines // TILE) * TILE, -(-depth // STEP) * STEP
     items = batch * padded_lines * (padded_depth // 4)
     digits = builder.buffer(4 * items * count)
@@ -169,10 +180,7 @@ def _split(builder: ProgramBuilder, q: View, count: int) -> int:
         padded_depth=padded_depth,
         words=padded_depth // 4,
         items=items,
-        offset=q.offset,
-        batch_stride=q.strides[0],
-        line_stride=q.strides[1],
-        depth_stride=q.strides[2],
+        at=q.index("z", "line", "k"),
     )
-    builder.call("dot_digits", text, [q.source, digits], items, library=LIBRARY)
+    builder.call("dot_digits", text, [q.view.source, digits], items, library=LIBRARY)
     return digits

@@ -8,13 +8,14 @@ from math import prod
 from typing import Final
 
 from samebits.cas.dtype import numpy_dtype
-from samebits.kernels.codegen import dot, random_bits, reductions, scatter, sorting
+from samebits.kernels.codegen import convolution, dot, random_bits, reductions, scatter, sorting
 from samebits.kernels.codegen.elementwise import COPY, Group, Node, lower_elementwise
 from samebits.kernels.codegen.library import program_text
 from samebits.kernels.codegen.memory import plan_memory
 from samebits.kernels.codegen.program import Layout, Program, ProgramBuilder
 from samebits.kernels.codegen.schedule import GroupUnit, Operation, OpUnit, Schedule, schedule
 from samebits.kernels.codegen.view import View, stored
+from samebits.kernels.convolution_shape import conv_shape
 from samebits.kernels.errors import OpError
 from samebits.kernels.inference import dot_dimensions
 from samebits.kernels.types import TensorType
@@ -181,6 +182,8 @@ class _Lowering:
                 random_bits.lower_random(builder, unit.op, operands[0], operands[1], out)
             case "dot_general":
                 self._dot(unit, operands, out)
+            case "conv_general_dilated":
+                self._convolution(unit, operands, out)
             case "pad":
                 self._pad(operands, out, a["low"])
             case "concatenate":
@@ -231,6 +234,15 @@ class _Lowering:
             raise AssertionError("a contiguous value takes every shape")
         precision, grid = unit.attributes["precision"], unit.attributes["grid"]
         dot.lower_dot(self._builder, left, right, result, precision=precision, grid=grid)
+
+    def _convolution(self, unit: OpUnit, operands: Sequence[View], out: View) -> None:
+        lhs, rhs = operands
+        shape = conv_shape(unit.op, [lhs.type, rhs.type], unit.attributes)
+        if prod(lhs.shape[:2]) * prod(shape.padded) > MAX_ELEMENTS:
+            raise OpError(unit.op, f"{lhs.type} padded to {list(shape.padded)} has more than 2^31 - 1 elements")
+        filters = self._as_matrices(rhs, (), (0,), tuple(range(1, len(rhs.shape))))
+        flat = replace(filters, shape=filters.shape[1:], strides=filters.strides[1:])
+        convolution.lower_convolution(self._builder, lhs, flat, out, shape, unit.attributes["precision"])
 
     def _as_matrices(self, x: View, *groups: tuple[int, ...]) -> View:
         """Return (batch, rows, columns), each one axis; a copy where strides can't say that."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.kernels.convolution_cases import random_case
 from tests.kernels.float_samples import KINDS, corner_bits, from_bits, sample
 
 from samebits.cas.dtype import DTYPES, INTEGERS, dtype_name, numpy_dtype
@@ -88,6 +89,8 @@ def _cases_of(op: str, dtype: str, rng: np.random.Generator) -> Iterator[Case]:
             yield Case((x,), {"axis": int(rng.integers(3))})
     elif op == "dot_general":
         yield from _dots(dtype, rng)
+    elif op == "conv_general_dilated":
+        yield from _convolutions(dtype, rng)
     else:
         yield from _movement(op, dtype, rng)
 
@@ -98,6 +101,12 @@ def _dots(dtype: str, rng: np.random.Generator) -> Iterator[Case]:
     yield Case((values(rng, dtype, (m, k)), values(rng, dtype, (k, n))), options)
     numbers = (((0,), (2,)), ((2,), (0,)))  # contract and batch axes in other places
     yield Case((values(rng, dtype, (k, m, 3)), values(rng, dtype, (3, n, k))), {"dimension_numbers": numbers})
+
+
+def _convolutions(dtype: str, rng: np.random.Generator) -> Iterator[Case]:
+    for _ in range(2):
+        drawn = random_case(rng)
+        yield Case((values(rng, dtype, drawn.lhs), values(rng, dtype, drawn.rhs)), drawn.how.attributes())
 
 
 def _movement(op: str, dtype: str, rng: np.random.Generator) -> Iterator[Case]:

@@ -65,6 +65,13 @@ def test_bitcast_keeps_the_shape_of_a_scalar() -> None:
         ("reduce_sum", (np.zeros(2, F32),), {"axes": np.array([0.5])}, OpError, "attribute 'axes'"),
         ("dot_general", (np.zeros((2, 3), F32),) * 2, {}, OpError, "differ in size"),
         ("dot_general", (np.zeros((2, 2), F32),) * 2, {"grid": "cells"}, OpError, "want one of both, columns, rows"),
+        (
+            "conv_general_dilated",
+            (np.zeros((1, 2, 3), F32),) * 2,
+            {"padding": ()},
+            OpError,
+            "'window_strides' is missing",
+        ),
         ("gather", (np.zeros(2, F32), np.array([2])), {}, ExecError, "index 2 is outside 0..1"),
         ("argmax", (np.zeros((2, 0), F32),), {"axis": 1}, OpError, "no extreme"),
     ],

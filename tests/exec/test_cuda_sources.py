@@ -12,12 +12,14 @@ import pytest
 from tests.exec.emulated_cuda import EmulatedCuda
 from tests.exec.kernel_devices import check_same_on
 from tests.exec.test_kernel_device import RandomGraph, lowered
+from tests.kernels.float_samples import sample
 
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.conformance import check_device, vectors_graph
 from samebits.exec.devices.cuda import CUDA_OPTIONS
 from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.planner import plan_graph
+from samebits.kernels.codegen import convolution_gpu
 from samebits.kernels.conformance import load_vectors
 from samebits.kernels.reference import type_of
 
@@ -50,6 +52,31 @@ def test_products_of_digits_on_matrix_units_give_the_bits_of_numpy(precision: st
     (source,) = device.compile(plan_graph(build.build())).kernels
     assert source.text.count("mma_s8(s[") == 3
     check_same_on(device, build.build(), inputs)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_convolutions_of_digits_on_matrix_units_give_the_bits_of_numpy(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = GraphBuilder()
+    inputs: dict[str, Any] = {}
+    options: dict[str, Any] = {"precision": precision, "padding": ((1, 0), (-1, 2))}
+    for number, (lhs, rhs, groups) in enumerate((((2, 5, 6, 7), (33, 5, 4, 2), 1), ((2, 16, 5, 9), (64, 8, 3, 2), 2))):
+        operands = []
+        for side, shape in (("x", lhs), ("w", rhs)):
+            x = sample("wide" if number else "ordinary", shape, "f32", number)
+            x[1, 0, :2, 0] = (np.inf if side == "x" else -0.0, 2.0**-149)
+            inputs[f"{side}{number}"] = x
+            operands.append(build.input(f"{side}{number}", type_of(x)))
+        made = build.op("conv_general_dilated", *operands, window_strides=(1, 2), feature_group_count=groups, **options)
+        build.output(f"y{number}", made)
+    device = KernelDevice(EmulatedCuda())
+    (source,) = device.compile(plan_graph(build.build())).kernels
+    assert source.text.count("mma_s8(s[") == 2
+    check_same_on(device, build.build(), inputs)
+    monkeypatch.setattr(convolution_gpu, "MAX_DIGITS_BYTES", 1000)  # windows too large to lay out
+    (source,) = device.compile(plan_graph(build.build())).kernels
+    assert "mma_s8(s[" not in source.text
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])

@@ -15,9 +15,11 @@ from samebits.kernels.convert import convert
 from samebits.kernels.dot import dot_general
 from samebits.kernels.dot_grid import Grid
 from samebits.kernels.random import philox4x32
+from samebits.kernels.reference import apply
 
 GRIDS: tuple[Grid, ...] = ("both", "columns", "rows")
 SIZES = ((1, 1, 1), (64, 64, 128), (70, 513, 65), (33, 2100, 47), (260, 260, 260), (1, 5000, 300))
+CONVOLUTIONS = (((3, 4, 20, 30), (6, 4, 3, 3)), ((5, 120, 9, 9), (8, 60, 3, 4)), ((2, 6, 40, 40), (6, 1, 5, 5)))
 
 
 def draw(shape: tuple[int, ...], seed: int, low: int, high: int) -> Any:
@@ -51,6 +53,7 @@ def results() -> Iterator[Any]:
             extremes.argmax(a, 1),
             extremes.argmin(a, 1),
         )
+    yield from convolutions()
     x, y, z = (draw((4099,), seed, -127, 128) for seed in (4, 5, 6))
     for name in ("f16", "bf16", "f32", "f64"):
         p, q, r = (convert(v, name) for v in (x, y, z))
@@ -78,6 +81,15 @@ def results() -> Iterator[Any]:
     yield dot_general(integers[:4096].reshape(64, 64), integers[1:4097].reshape(64, 64))
     yield arithmetic.div(integers, y.view(np.int32))
     yield convert(integers.astype(np.int64) << 31, numpy_dtype("f32"))
+
+
+def convolutions() -> Iterator[Any]:
+    """Yield results of convolutions, short and long sums, in groups or not."""
+    for (lhs, rhs), (low, high) in itertools.product(CONVOLUTIONS, ((-3, 0), (-127, 127))):
+        x, w = draw(lhs, 7, low, high), draw(rhs, 8, low, high)
+        for precision in ("highest", "high"):
+            options: dict[str, Any] = {"padding": ((1, 2), (-1, 1)), "feature_group_count": lhs[1] // rhs[1]}
+            yield apply("conv_general_dilated", x, w, window_strides=(2, 1), precision=precision, **options)
 
 
 def digest() -> str:

@@ -23,6 +23,7 @@ from samebits.kernels.optable import FUNCTIONS, FUNCTIONS_OF_TWO
 from tests.kernels import oracle_exact as exact
 from tests.kernels.float_samples import corner_bits, sample
 from tests.kernels.oracle_functions import oracle, oracle2
+from tests.kernels.vectors_convolution import convolution_vectors
 from tests.kernels.vectors_movement import logic_vectors, movement_vectors, whole_number_vectors
 
 FLOATS = ("f32", "bf16", "f16")
@@ -328,6 +329,13 @@ def add_dot(a: Bits, b: Bits, name: str, precision: str, grid: str) -> None:
     add("dot_general", [array(a, name), array(b, name)], array(result, name), **attributes)
 
 
+def add_convolutions() -> None:
+    """conv_general_dilated with every attribute, on every kind of value."""
+    for operands, (name, result), attributes in convolution_vectors():
+        given = [array(x, dtype, x.shape) for dtype, x in operands]
+        add("conv_general_dilated", given, array(result, name, result.shape), **attributes)
+
+
 def add_random() -> None:
     """Random123's known answers."""
     digits = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0]
@@ -366,6 +374,7 @@ def main() -> None:
     add_sums()
     add_extremes()
     add_dots()
+    add_convolutions()
     add_random()
     add_movement()
     VECTORS_FILE.parent.mkdir(exist_ok=True)
