@@ -50,8 +50,10 @@ def canonicalize(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Graph:
 def graph_node(graph: Graph) -> Node:
     """Return a canonical graph as a node of the store.
 
-    Example: y = a + a of f32[2] is ``["graph", {"inputs": [["a", "f32", [2]]], "nodes": [["add", [0, 0]]],
-    "outputs": [["y", 1]]}]``; attributes follow the operands as a map, a call's graph as an address.
+    Example: y = a + a of f32[2] is ``["graph", {"inputs": [["a"], [["f32", [2]]]], "nodes": [["add", [0, 0]]],
+    "outputs": [["y"], [1]]}]``: names and types of the inputs, names and values of the outputs; attributes follow the
+    operands as a map, a call's graph as an address. (A step has hundreds of inputs and outputs of the same names. Names
+    in one piece pack well.)
     """
     nodes: list[Value] = []
     for node in graph.nodes:
@@ -61,8 +63,9 @@ def graph_node(graph: Graph) -> Node:
         elif node.attributes:
             encoded.append({name: _thaw(value) for name, value in node.attributes})
         nodes.append(encoded)
-    inputs: list[Value] = [[name, tensor.dtype, list(tensor.shape)] for name, tensor in graph.inputs]
-    outputs: list[Value] = [[name, value] for name, value in graph.outputs]
+    types: list[Value] = [[tensor.dtype, list(tensor.shape)] for _, tensor in graph.inputs]
+    inputs: list[Value] = [[name for name, _ in graph.inputs], types]
+    outputs: list[Value] = [[name for name, _ in graph.outputs], [value for _, value in graph.outputs]]
     return Node(GRAPH_KIND, {"inputs": inputs, "nodes": nodes, "outputs": outputs})
 
 
@@ -86,20 +89,14 @@ def parse_graph(node: Node) -> Graph:
     if set(node.body) != {"inputs", "nodes", "outputs"}:
         raise GraphError("a graph has the fields inputs, nodes and outputs")
     inputs = []
-    for item in _items(node.body["inputs"], "inputs"):
+    for name, item in _named(node.body["inputs"], "inputs"):
         match item:
-            case [str() as name, str() as dtype, [*shape]]:
+            case [str() as dtype, [*shape]]:
                 inputs.append((name, TensorType(dtype, tuple(_integer(size, f"input {name!r}") for size in shape))))
             case _:
-                raise GraphError("an input is [name, dtype, shape]")
+                raise GraphError("the type of an input is [dtype, shape]")
     nodes = [_parse_node(item, i) for i, item in enumerate(_items(node.body["nodes"], "nodes"))]
-    outputs = []
-    for item in _items(node.body["outputs"], "outputs"):
-        match item:
-            case [str() as name, value]:
-                outputs.append((name, _integer(value, f"output {name!r}")))
-            case _:
-                raise GraphError("an output is [name, value]")
+    outputs = [(name, _integer(value, f"output {name!r}")) for name, value in _named(node.body["outputs"], "outputs")]
     return Graph(tuple(inputs), tuple(nodes), tuple(outputs))
 
 
@@ -117,6 +114,15 @@ def _parse_node(item: Value, position: int) -> GraphNode:
             return GraphNode(op, tuple(_integer(operand, where) for operand in operands), frozen)
         case _:
             raise GraphError(f"{where} is not [op, operands], [op, operands, attributes] or [call, operands, graph]")
+
+
+def _named(value: Value, what: str) -> list[tuple[str, Value]]:
+    """Return the pairs of [[name, ...], [item, ...]]."""
+    match value:
+        case [[*names], [*items]] if len(names) == len(items) and all(isinstance(name, str) for name in names):
+            return list(zip([str(name) for name in names], items, strict=True))
+        case _:
+            raise GraphError(f"{what} are not [names, as many items]")
 
 
 def _items(value: Value, name: str) -> list[Value]:

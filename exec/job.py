@@ -1,12 +1,16 @@
 """A job: everything that decides the bits of a run, and nothing else.
 
-state, metrics = step(state, batch_t) for t = 0 .. steps-1. The step graph has the inputs `state/NAME` and
-`batch/NAME` and the outputs `state/NAME` and `metrics/NAME`; the data have the same names as the batch. An evaluation
-is a graph with the inputs `state/NAME` and `data/NAME` and the outputs `metrics/NAME`, run once on the final state.
+state, metrics = step(state, batch_t, key_t, rates_t) for t = 0 .. steps-1. The step graph has the inputs `state/NAME`,
+`batch/NAME`, and where it wants them `key` (u32[2], see keys.py) and `rate/NAME`, and the outputs `state/NAME` and
+`metrics/NAME`; the data have the same names as the batch. Rates are the outputs of the schedule, a graph with the
+input `step` (i64[], t). The initial state is the tree `state` together with the outputs `state/NAME` of the graph
+`init`, whose input is `key`. An evaluation is a graph with the inputs `state/NAME` and `data/NAME` and the outputs
+`metrics/NAME`, run once on the final state.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +18,7 @@ from typing import Final
 from samebits.cas import Digest, Node, encode_node, node_address
 from samebits.cas.encoding import Value
 from samebits.exec.errors import JobError
+from samebits.exec.keys import check_seed
 from samebits.exec.stream import Stream
 
 JOB_KIND: Final = "job"
@@ -21,6 +26,9 @@ STATE: Final = "state/"
 BATCH: Final = "batch/"
 DATA: Final = "data/"
 METRICS: Final = "metrics/"
+RATE: Final = "rate/"
+KEY: Final = "key"
+STEP: Final = "step"
 MAX_STEPS: Final = 1 << 53
 
 
@@ -33,16 +41,66 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What the job says of its capture: compared with eager PyTorch within a tolerance, or not at all.
+
+    Written as nil for the usual tolerance of the precision, ``["f64", 8 bytes]`` for another that the user chose, and
+    ``"none"`` for a capture of a model without values (on the meta device), which nothing could be compared with.
+    """
+
+    done: bool = True
+    tolerance: float | None = None  # None: the usual one
+
+    def to_value(self) -> Value:
+        """Return the field of a job node."""
+        if not self.done:
+            return "none"
+        return None if self.tolerance is None else ["f64", struct.pack("<d", self.tolerance)]
+
+    @classmethod
+    def from_value(cls, value: Value) -> Check:
+        """Read the field of a job node; raises JobError."""
+        match value:
+            case None:
+                return CHECKED
+            case "none":
+                return cls(done=False)
+            case ["f64", bytes() as raw] if len(raw) == 8:
+                return cls(tolerance=struct.unpack("<d", raw)[0])
+            case _:
+                raise JobError('check is nil, "none" or ["f64", 8 bytes]')
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        if not self.done:
+            return "not compared with eager PyTorch"
+        return "" if self.tolerance is None else f"compared with eager PyTorch within {self.tolerance:g} only"
+
+
+CHECKED: Final = Check()
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """The hashed content of a job. Example: ``samebits job show FILE --json``."""
 
     step: Digest  # graph
-    state: Digest  # tree of tensors: the initial state
+    state: Digest  # tree of tensors: the initial state, or what the init graph leaves of it
     data: Digest  # tree of tensors with equal numbers of rows
     stream: Stream
     steps: int
     arithmetic: str  # version of the arithmetic contract
     evaluation: Evaluation | None = None
+    seed: int = 0  # 0 .. 2^64-1, of the keys
+    init: Digest | None = None  # graph
+    schedule: Digest | None = None  # graph
+    check: Check = CHECKED  # how the capture was compared with the program that it came from
+
+    @property
+    def graphs(self) -> tuple[Digest, ...]:
+        """Return the addresses of the job's own graphs."""
+        evaluation = None if self.evaluation is None else self.evaluation.graph
+        return tuple(graph for graph in (self.step, self.init, self.schedule, evaluation) if graph is not None)
 
     def to_node(self) -> Node:
         """Return the job as a node of the store."""
@@ -59,6 +117,10 @@ class JobSpec:
                 "steps": self.steps,
                 "arithmetic": self.arithmetic,
                 "evaluation": evaluation,
+                "seed": self.seed,
+                "init": self.init,
+                "schedule": self.schedule,
+                "check": self.check.to_value(),
             },
         )
 
@@ -67,7 +129,6 @@ class JobSpec:
         """Read a job node; raises JobError naming what is wrong."""
         if node.kind != JOB_KIND:
             raise JobError(f"not a job but a {node.kind}")
-        evaluation: Evaluation | None
         match node.body:
             case {
                 "step": Digest() as step,
@@ -76,22 +137,41 @@ class JobSpec:
                 "stream": stream,
                 "steps": int() as steps,
                 "arithmetic": str() as arithmetic,
-                "evaluation": found,
-            } if len(node.body) == 7 and not isinstance(steps, bool):
+                "evaluation": evaluation,
+                "seed": seed,
+                "init": (None | Digest()) as init,
+                "schedule": (None | Digest()) as schedule,
+                "check": check,
+            } if len(node.body) == 11 and not isinstance(steps, bool):
                 if not arithmetic.isprintable():
                     raise JobError(f"the arithmetic version {arithmetic[:80]!r} is unprintable")
                 if not 1 <= steps < MAX_STEPS:
                     raise JobError(f"a job of {steps} steps is not supported (1 .. 2^53)")
             case _:
-                raise JobError("a job has the fields step, state, data, stream, steps, arithmetic and evaluation")
-        match found:
-            case None:
-                evaluation = None
-            case {"graph": Digest() as graph, "data": Digest() as evaluation_data, **rest} if not rest:
-                evaluation = Evaluation(graph, evaluation_data)
-            case _:
-                raise JobError("an evaluation has the fields graph and data")
-        return cls(step, state, data, Stream.from_body(stream), steps, arithmetic, evaluation)
+                raise JobError(f"a job has the fields {', '.join(cls.__slots__)}, addresses where they are wanted")
+        return cls(
+            step,
+            state,
+            data,
+            Stream.from_body(stream),
+            steps,
+            arithmetic,
+            _read_evaluation(evaluation),
+            check_seed(seed),
+            init,
+            schedule,
+            Check.from_value(check),
+        )
+
+
+def _read_evaluation(found: Value) -> Evaluation | None:
+    match found:
+        case None:
+            return None
+        case {"graph": Digest() as graph, "data": Digest() as data, **rest} if not rest:
+            return Evaluation(graph, data)
+        case _:
+            raise JobError("an evaluation has the fields graph and data")
 
 
 @dataclass(frozen=True, slots=True)

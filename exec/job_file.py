@@ -1,12 +1,14 @@
 """Job files: a job with its graphs in one small file, with or without its tensors.
 
-Canonical msgpack of ``{"format": "samebits job", "version": 1, "job": <address>, "nodes": [bytes, ...],
-"blobs": [bytes, ...]}``. Nodes and blobs stand in the order of their addresses, which are not written: the reader
-computes them. Always inside: the job, its graphs, and the trees and tensor records that say what else is needed.
+Canonical msgpack of ``{"format": "samebits job", "version": 2, "job": <address>, "nodes": <xz>, "blobs": [bytes,
+...]}``; `nodes` is the list of encoded nodes in canonical msgpack, packed by xz (LZMA2, the .xz file format). Nodes and
+blobs stand in the order of their addresses, which are not written: the reader computes them. Always inside: the job,
+its graphs, and the trees and tensor records that say what else is needed.
 """
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +27,18 @@ from samebits.cas import (
     references,
     tensor_info,
 )
-from samebits.cas.encoding import decode, encode
+from samebits.cas.encoding import Value, decode, encode
 from samebits.cas.files import replacing_file
 from samebits.cas.tensor import TensorInfo
 from samebits.exec.canonical import GRAPH_KIND
 from samebits.exec.errors import JobError
-from samebits.exec.job import Job, JobSpec
+from samebits.exec.job import JOB_KIND, Job, JobSpec
 
 FORMAT: Final = "samebits job"
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_FILE_SIZE_BYTES: Final = 1 << 32
+MAX_NODES_SIZE_BYTES: Final = 1 << 28  # unpacked
+MAX_UNPACK_MEMORY_BYTES: Final = 1 << 28
 EMBED: Final = ("none", "state", "data", "all")
 
 
@@ -65,7 +69,7 @@ def save_job(job: Job, path: Path | str, *, embed: str = "none") -> int:
             "format": FORMAT,
             "version": VERSION,
             "job": job.address,
-            "nodes": [encode_node(nodes[address]) for address in sorted(nodes)],
+            "nodes": _pack([encode_node(nodes[address]) for address in sorted(nodes)]),
             "blobs": [job.blobs[blob] for blob in sorted(wanted)],
         }
     )
@@ -88,22 +92,52 @@ def load_job(path: Path | str) -> Job:
         raise JobError(f"{path}: {error.strerror or error}") from error
     except CasError as error:
         raise JobError(f"{path}: not a job file: {error}") from error
+    try:
+        return _read(value)
+    except (JobError, CasError) as error:
+        raise JobError(f"{path}: {error}") from error
+
+
+def _read(value: Value) -> Job:
     match value:
         case {
             "format": "samebits job",
             "version": version,
             "job": Digest() as job,
-            "nodes": [*nodes],
+            "nodes": nodes,
             "blobs": [*blobs],
         } if isinstance(value, dict) and len(value) == 5:
             if isinstance(version, bool) or version != VERSION:
-                raise JobError(f"{path}: job file version {version!r} is not supported (want {VERSION})")
-        case _:
-            raise JobError(f"{path}: not a job file")
+                raise JobError(f"job file version {version!r} is not supported (want {VERSION})")
+            if isinstance(nodes, bytes):
+                return _assemble(job, _unpack(nodes), blobs)
+    raise JobError("not a job file")
+
+
+def packed_size_bytes(job: Job) -> int:
+    """Return what a job takes in a file without any data: the job and its graphs, packed."""
+    nodes = {address: node for address, node in job.all_nodes().items() if node.kind in (JOB_KIND, GRAPH_KIND)}
+    return len(_pack([encode_node(nodes[address]) for address in sorted(nodes)]))
+
+
+def _pack(nodes: list[bytes]) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME}]
+    return lzma.compress(encode(list(nodes)), check=lzma.CHECK_CRC32, filters=filters)
+
+
+def _unpack(packed: bytes) -> Collection[object]:
+    """Return the encoded nodes; raises JobError for what isn't packed nodes, or unpacks to too much."""
     try:
-        return _assemble(job, nodes, blobs)
-    except (JobError, CasError) as error:
-        raise JobError(f"{path}: {error}") from error
+        unpacker = lzma.LZMADecompressor(memlimit=MAX_UNPACK_MEMORY_BYTES)
+        encoded = unpacker.decompress(packed, MAX_NODES_SIZE_BYTES)
+    except lzma.LZMAError as error:
+        raise JobError(f"the nodes can't be unpacked: {error}") from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise JobError("the packed nodes are cut off, too large, or followed by something else")
+    nodes = decode(encoded)
+    if not isinstance(nodes, list):
+        raise JobError("the nodes are not a list")
+    return nodes
 
 
 def list_tensors(job: Job) -> list[TensorPart]:
@@ -176,7 +210,7 @@ def _check_nothing_else(job: Job) -> None:
     for address in (*nodes, *job.blobs):
         if address not in reached:
             raise JobError(f"object {address} does not belong to the job")
-    for graph in (job.spec.step, *([job.spec.evaluation.graph] if job.spec.evaluation else [])):
+    for graph in job.spec.graphs:
         node = _node(job, graph, "graph")
         if node.kind != GRAPH_KIND:
             raise JobError(f"graph {graph} is a {node.kind}, not a graph")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from samebits.cas import CasError, Digest, Node, Store, get_tensor, read_tree, tensor_info
 from samebits.exec.canonical import GRAPH_KIND, parse_graph, read_graph
 from samebits.exec.devices.kernel_source import KernelSource
+from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Buffer, Device, Executable
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
-from samebits.exec.job import BATCH, DATA, METRICS, STATE, JobSpec
+from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec
+from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
 from samebits.exec.stream import ORDER_SIZE_BYTES
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 from samebits.kernels.version import check_arithmetic
+
+KEY_TYPE: Final = TensorType("u32", (2,))
 
 Array = NDArray[Any]
 State = dict[str, Buffer]
@@ -42,18 +46,26 @@ class JobMachine:
         self._rows = _count_rows(self._data)
         self.spec.stream.check_rows(self._rows)
         step = load_graph(store, self.spec.step, "step graph")
-        state = load_tensors(store, self.spec.state, "initial state", self._free_bytes - _size_bytes(self._data))
-        _check_step(step, state, self._data, self.spec.stream.batch_size)
-        self._initial = state
+        free_bytes = self._free_bytes - _size_bytes(self._data)
+        self._stored = load_tensors(store, self.spec.state, "initial state", free_bytes)
+        self._state_types = {name: type_of(tensor) for name, tensor in self._stored.items()}
+        self._init = self._prepare_init()
+        self._schedule = self._prepare_schedule()
+        self._inputs = {name for name, _ in step.graph.inputs}
+        _check_step(step, self._given())
         self._step = self._compile("step", step.graph)
         self._evaluate: Executable | None = None
         self._held_out: dict[str, Buffer] = {}
         if self.spec.evaluation is not None:
-            self._prepare_evaluation(state)
+            self._prepare_evaluation()
 
     def initial_state(self) -> State:
         """Return the job's initial state on the device."""
-        return {name: self._device.upload(tensor) for name, tensor in self._initial.items()}
+        state = {name: self._device.upload(tensor) for name, tensor in self._stored.items()}
+        if self._init is not None:
+            made = self._init({KEY: self._device.upload(step_key(self.spec.seed, INITIAL))})
+            state |= {name.removeprefix(STATE): buffer for name, buffer in made.items()}
+        return state
 
     def load_state(self, tree: Digest) -> State:
         """Return a stored state on the device."""
@@ -64,20 +76,23 @@ class JobMachine:
 
     def state_types(self) -> dict[str, TensorType]:
         """Return the types of the state's tensors by name."""
-        return {name: type_of(tensor) for name, tensor in self._initial.items()}
+        return dict(self._state_types)
 
     def download(self, state: Mapping[str, Buffer]) -> dict[str, Array]:
         """Return a state as arrays."""
         return {name: self._device.download(buffer) for name, buffer in state.items()}
 
     def kernels(self) -> list[KernelSource]:
-        """Return the kernel sources that steps and evaluation run."""
-        executables = [self._step] if self._evaluate is None else [self._step, self._evaluate]
-        return [kernel for executable in executables for kernel in executable.kernels]
+        """Return the kernel sources that initial state, steps and evaluation run."""
+        executables = (self._init, self._step, self._evaluate)
+        return [kernel for executable in executables if executable is not None for kernel in executable.kernels]
 
     def step(self, t: int, state: State) -> tuple[State, dict[str, Array]]:
         """Run step t; returns the new state and the metrics, to which the last step adds those of the evaluation."""
         inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
+        if KEY in self._inputs:
+            inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
+        inputs |= {name: self._device.upload(value) for name, value in self._rates(t).items()}
         outputs = self._execute("step", self._step, inputs, t)
         new = {name.removeprefix(STATE): value for name, value in outputs.items() if name.startswith(STATE)}
         metrics = self._metrics(outputs, "")
@@ -99,9 +114,45 @@ class JobMachine:
         except MemoryError as error:
             raise RunError(f"step {t}: the batch: out of memory") from error
 
+    def _rates(self, t: int) -> dict[str, Array]:
+        return {} if self._schedule is None else self._schedule({STEP: np.asarray(t, np.int64)})
+
+    def _prepare_init(self) -> Executable | None:
+        """Compile the init graph; its outputs join the types of the state."""
+        if self.spec.init is None:
+            return None
+        typed = load_graph(self._store, self.spec.init, "init graph")
+        _check_inputs("init", typed.graph, {KEY: KEY_TYPE})
+        for name, tensor in typed.outputs.items():
+            if not name.startswith(STATE) or name.removeprefix(STATE) in self._state_types:
+                raise JobError(f"the init graph gives {name!r}; want {STATE}NAME that is not in the job's state tree")
+            self._state_types[name.removeprefix(STATE)] = tensor
+        return self._compile("init", typed.graph)
+
+    def _prepare_schedule(self) -> Executable | None:
+        """Compile the schedule, for the host: it is a few scalars."""
+        self._rate_types: Mapping[str, TensorType] = {}
+        if self.spec.schedule is None:
+            return None
+        typed = load_graph(self._store, self.spec.schedule, "schedule")
+        _check_inputs("schedule", typed.graph, {STEP: TensorType("i64", ())})
+        for name, tensor in typed.outputs.items():
+            if not name.startswith(RATE) or tensor.shape != ():
+                raise JobError(f"the schedule gives {name!r} as {tensor}; want scalars {RATE}NAME")
+        self._rate_types = typed.outputs
+        return NumpyDevice().compile(plan_graph(typed.graph, _library(self._store, typed.graph)))
+
+    def _given(self) -> dict[str, TensorType]:
+        """Return the types of what a step graph may take."""
+        given = {STATE + name: tensor for name, tensor in self._state_types.items()}
+        for name, array in self._data.items():
+            row = type_of(array)
+            given[BATCH + name] = TensorType(row.dtype, (self.spec.stream.batch_size, *row.shape[1:]))
+        return given | {KEY: KEY_TYPE, **self._rate_types}
+
     def _compile(self, what: str, graph: Graph) -> Executable:
         plan = plan_graph(graph, _library(self._store, graph))
-        held = _size_bytes(self._data) + _size_bytes(self._initial) + self._rows * ORDER_SIZE_BYTES
+        held = _size_bytes(self._data) + _size_bytes(self._stored) + self._rows * ORDER_SIZE_BYTES
         check_memory(what, plan, held, self._free_bytes)
         return self._device.compile(plan)
 
@@ -115,13 +166,13 @@ class JobMachine:
         found = {name: value for name, value in outputs.items() if name.startswith(METRICS)}
         return {prefix + name.removeprefix(METRICS): self._device.download(value) for name, value in found.items()}
 
-    def _prepare_evaluation(self, state: Mapping[str, Array]) -> None:
+    def _prepare_evaluation(self) -> None:
         if self.spec.evaluation is None:
             raise AssertionError("called for a job with an evaluation")
         typed = load_graph(self._store, self.spec.evaluation.graph, "evaluation graph")
-        free_bytes = self._free_bytes - _size_bytes(self._data) - _size_bytes(state)
+        free_bytes = self._free_bytes - _size_bytes(self._data) - _size_bytes(self._stored)
         data = load_tensors(self._store, self.spec.evaluation.data, "evaluation data", free_bytes)
-        given = {STATE + name: type_of(tensor) for name, tensor in state.items()}
+        given = {STATE + name: tensor for name, tensor in self._state_types.items()}
         given |= {DATA + name: type_of(tensor) for name, tensor in data.items()}
         _check_inputs("evaluation", typed.graph, given)
         _check_metrics("evaluation", typed)
@@ -214,13 +265,9 @@ def _count_rows(data: Mapping[str, Array]) -> int:
     return rows.pop()
 
 
-def _check_step(typed: TypedGraph, state: Mapping[str, Array], data: Mapping[str, Array], batch_size: int) -> None:
-    types = {STATE + name: type_of(tensor) for name, tensor in state.items()}
-    given = dict(types)
-    for name, array in data.items():
-        row = type_of(array)
-        given[BATCH + name] = TensorType(row.dtype, (batch_size, *row.shape[1:]))
+def _check_step(typed: TypedGraph, given: Mapping[str, TensorType]) -> None:
     _check_inputs("step", typed.graph, given)
+    types = {name: tensor for name, tensor in given.items() if name.startswith(STATE)}
     produced = {name: tensor for name, tensor in typed.outputs.items() if name.startswith(STATE)}
     if produced != types:
         raise JobError("the step graph does not give back the state tensors that it takes")

@@ -75,7 +75,7 @@ def run(
     chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
     kernels = put_kernels(store, machine.kernels())
     state = machine.initial_state()
-    state_in = machine.spec.state
+    state_in = machine.spec.state if machine.spec.init is None else _put_state(store, machine, state)
     commits: list[Digest] = []
     metrics: Mapping[str, float] = {}
     for first in range(0, machine.spec.steps, checkpoint_every):

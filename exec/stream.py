@@ -1,5 +1,7 @@
 """The data stream: which rows make up batch t, as a pure function of seed and t.
 
+Rule `in_order`: batch t takes the b rows that start at b * (t mod floor(n / b)); the seed is 0.
+
 Rule `epoch_shuffle`: with n rows and batches of b, an epoch is floor(n / b) batches; what is left over is not used
 in that epoch. Batch t belongs to epoch k = floor(t / floor(n / b)). The rows of an epoch are 0..n-1 sorted by
 (w0, w1, w2, w3, row), where w = Philox4x32-10(counter = (row, 0, k mod 2^32, floor(k / 2^32)), key = (seed mod 2^32,
@@ -21,6 +23,7 @@ from samebits.exec.errors import JobError
 from samebits.kernels.random import philox4x32
 
 EPOCH_SHUFFLE: Final = "epoch_shuffle"
+IN_ORDER: Final = "in_order"
 MAX_ROWS: Final = 1 << 31
 ORDER_SIZE_BYTES: Final = 80  # what a row costs while an epoch is shuffled: its counter, its words, its place
 
@@ -34,10 +37,10 @@ class Stream:
     rule: str = EPOCH_SHUFFLE
 
     def __post_init__(self) -> None:
-        if self.rule != EPOCH_SHUFFLE:
-            raise JobError(f"unknown stream rule {self.rule!r} (known: {EPOCH_SHUFFLE})")
+        if self.rule not in (EPOCH_SHUFFLE, IN_ORDER):
+            raise JobError(f"unknown stream rule {self.rule!r} (known: {EPOCH_SHUFFLE}, {IN_ORDER})")
         _check_range("batch_size", self.batch_size, 1, MAX_ROWS)
-        _check_range("seed", self.seed, 0, (1 << 64) - 1)
+        _check_range("seed", self.seed, 0, (1 << 64) - 1 if self.rule == EPOCH_SHUFFLE else 0)
 
     def check_rows(self, rows: int) -> None:
         """Raise JobError if the data have too few rows for one batch, or too many to number."""
@@ -49,6 +52,8 @@ class Stream:
     def batch(self, step: int, rows: int) -> NDArray[np.int64]:
         """Return the row numbers (batch_size,) of the batch of `step`, out of `rows` rows."""
         epoch, position = divmod(step, rows // self.batch_size)
+        if self.rule == IN_ORDER:
+            return np.arange(position * self.batch_size, (position + 1) * self.batch_size)
         order = _epoch_order(self.seed, epoch, rows)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
 

@@ -16,13 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from samebits.exec.capture.draw_calls import Draws, EagerDraws
+from samebits.exec.capture.program import EagerRun, Program, check_metrics
+from samebits.exec.capture.sites import Sites
 from samebits.exec.capture.subject import MODEL, OPTIMIZER, Subject, Tensors, everything_kept
-from samebits.exec.capture.tensors import to_numpy
-from samebits.exec.capture.trace import check_metrics, guarded
+from samebits.exec.capture.tensors import to_numpy, to_torch
+from samebits.exec.capture.trace import guarded
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import CaptureError
 from samebits.exec.graph import Graph
-from samebits.exec.job import METRICS, STATE
+from samebits.exec.job import KEY, METRICS, STATE, STEP
+from samebits.exec.keys import step_key
 from samebits.exec.planner import plan_graph
 
 _TOLERANCE: Final[Mapping[str, float]] = {"highest": 1e-2, "high": 1e-1}  # by precision
@@ -33,26 +37,33 @@ _MOMENT: Final = "/exp_avg"
 Array = NDArray[Any]
 
 
-def default_tolerance(subject: Subject, precision: str) -> float:
-    """Return the tolerance for a precision and the types of the model's tensors."""
-    halves = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in subject.state.values())
+def default_tolerance(state: Tensors, precision: str, graph: Graph) -> float:
+    """Return the tolerance for a precision and the types of a state's tensors and of what is computed between."""
+    halves = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values())
+    halves = halves or any(("new_dtype", half) in node.attributes for node in graph.nodes for half in ("f16", "bf16"))
     return _HALF_TOLERANCE if halves else _TOLERANCE[precision]
 
 
 def check_against_eager(
-    subject: Subject, step: Callable[..., Any], batches: Sequence[Tensors], graph: Graph, tolerance: float
+    program: Program, batches: Sequence[Tensors], graph: Graph, schedule: Graph | None, seed: int, tolerance: float
 ) -> None:
-    """Run the steps both ways; raises CaptureError naming the worst tensor beyond `tolerance`."""
+    """Run the steps both ways, with the same random draws; raises CaptureError naming the worst tensor."""
     execute = NumpyDevice().compile(plan_graph(graph))
-    before = {STATE + name: to_numpy(tensor) for name, tensor in subject.state.items()}
+    rates_of = None if schedule is None else NumpyDevice().compile(plan_graph(schedule))
+    before = {STATE + name: to_numpy(tensor) for name, tensor in program.initial.items()}
     state = dict(before)
-    with everything_kept(subject):
-        for batch in batches:
-            metrics = _call(step, batch)
-            outputs = execute({**state, **{name: to_numpy(tensor) for name, tensor in batch.items()}})
+    with program.eager() as run:
+        for t, batch in enumerate(batches):
+            key = step_key(seed, t)
+            rates = (
+                {} if rates_of is None else {name: np.asarray(r) for name, r in rates_of({STEP: np.int64(t)}).items()}
+            )
+            metrics = _call(program, run, batch, key, {name: float(rate) for name, rate in rates.items()})
+            given = {name: to_numpy(tensor) for name, tensor in batch.items()}
+            outputs = execute({**state, **given, **rates, KEY: key})
             state |= {name: value for name, value in outputs.items() if name.startswith(STATE)}
             _check_metrics_agree(metrics, outputs, tolerance)
-        after = {STATE + name: to_numpy(tensor) for name, tensor in subject.read_own_state().items()}
+        after = {STATE + name: to_numpy(tensor) for name, tensor in run.state().items()}
     _check_state_agrees(before, after, state, tolerance)
 
 
@@ -62,14 +73,17 @@ def check_evaluation(
     """Evaluate both ways on the initial state; raises CaptureError naming the metric beyond `tolerance`."""
     inputs = {STATE + name: to_numpy(tensor) for name, tensor in subject.state.items()}
     inputs |= {name: to_numpy(tensor) for name, tensor in data.items()}
+    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in data.items()}
     with everything_kept(subject):
-        metrics = _call(evaluate, data)
+        metrics = guarded(lambda: check_metrics(evaluate(**arguments)))
     _check_metrics_agree(metrics, NumpyDevice().compile(plan_graph(graph))(inputs), tolerance)
 
 
-def _call(function: Callable[..., Any], batch: Tensors) -> Tensors:
+def _call(program: Program, run: EagerRun, batch: Tensors, key: Array, rates: Mapping[str, float]) -> Tensors:
     arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in batch.items()}
-    return guarded(lambda: check_metrics(function(**arguments)))
+    sites = Sites(program.model)
+    with sites.followed(), EagerDraws(Draws(to_torch(key), sites)):
+        return guarded(lambda: run.step(arguments, rates))
 
 
 def _check_metrics_agree(metrics: Tensors, outputs: Mapping[str, Array], tolerance: float) -> None:

@@ -14,11 +14,13 @@ import torch
 from torch.fx import Node as FxNode
 
 from samebits.exec.builder import GraphBuilder, ValueRef
+from samebits.exec.capture.subject import GRADIENT
 from samebits.exec.capture.tensors import to_numpy
-from samebits.exec.capture.trace import GRADIENT, VALUE_FREE, Trace
+from samebits.exec.capture.traced import VALUE_FREE, Trace
 from samebits.exec.capture.watch import functional_name_of
 from samebits.exec.errors import CaptureError, ExecError
 from samebits.exec.graph import Graph
+from samebits.exec.job import KEY, RATE
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 
@@ -46,13 +48,14 @@ DTYPE_NAMES: Final[Mapping[torch.dtype, str]] = {
 
 
 def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
-    """Register a lowering rule for ATen ops, as in ``@rule("mm")``."""
+    """Register a lowering rule for ATen ops, as in ``@rule("mm")``, or for ops of ours, with their namespace."""
 
     def register(function: AnyRule) -> AnyRule:
         for name in names:
-            if f"aten.{name}" in RULES:
-                raise AssertionError(f"two rules for aten.{name}")
-            RULES[f"aten.{name}"] = function
+            full = name if name.startswith("samebits.") else f"aten.{name}"
+            if full in RULES:
+                raise AssertionError(f"two rules for {full}")
+            RULES[full] = function
         return function
 
     return register
@@ -145,7 +148,8 @@ def lower(trace: Trace, precision: str) -> Graph:
     for node in trace.module.graph.nodes:
         if node.op == "placeholder":
             name = next(names)
-            left_out = name.startswith(GRADIENT)
+            unused = name.startswith((KEY, RATE)) and not node.users  # a graph takes only what it uses of these
+            left_out = unused or name.startswith(GRADIENT)
             values[node] = UNINITIALISED if left_out else builder.input(name, type_of(node.meta["val"]))
         elif node.op == "get_attr":
             values[node] = _constant(builder, getattr(trace.module, node.target))

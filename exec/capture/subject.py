@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from samebits.exec.capture.optimizers import initial_state, state_keys
 from samebits.exec.errors import CaptureError
 
 Tensors = dict[str, torch.Tensor]
-MODEL, OPTIMIZER = "model/", "optimizer/"
+MODEL, OPTIMIZER, GRADIENT = "model/", "optimizer/", "gradient/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,23 @@ class Subject:
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer | None
     state: Tensors  # "model/0.weight", "optimizer/0.weight/momentum_buffer", ...
+    made: Mapping[str, float] = field(default_factory=dict)  # of the state: what is made up, of one value each
+    schedules: tuple[LRScheduler, ...] = ()
 
     @classmethod
-    def of(cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> Subject:
+    def of(
+        cls, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None, schedules: Sequence[LRScheduler] = ()
+    ) -> Subject:
         """Collect the state; raises CaptureError for what can't be carried from step to step faithfully."""
         own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         _check_tensors(own)
         state = {MODEL + name: tensor.detach().clone() for name, tensor in own.items()}
-        if optimizer is not None:
-            names = {id(parameter): name for name, parameter in model.named_parameters()}
-            state |= {OPTIMIZER + name: tensor for name, tensor in initial_state(optimizer, names).items()}
-        return cls(model, optimizer, state)
+        if optimizer is None:
+            return cls(model, None, state)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        own_state, made = initial_state(optimizer, names)
+        state |= {OPTIMIZER + name: tensor for name, tensor in own_state.items()}
+        return cls(model, optimizer, state, {OPTIMIZER + name: value for name, value in made.items()}, tuple(schedules))
 
     def read_own_state(self) -> Tensors:
         """Return copies of the tensors that the user's objects hold now, as far as PyTorch holds them itself."""
@@ -133,7 +140,7 @@ def _check_tensors(own: Tensors) -> None:
         ]
         if any(hooks):
             raise CaptureError(f"the parameter {name} has a gradient hook, which the graph would not call")
-        if tensor.numel() == 0:
+        if tensor.numel() == 0 or tensor.is_meta:
             continue
         storage = tensor.untyped_storage().data_ptr()
         if storage in owners:

@@ -2,135 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch.optim.lr_scheduler import LRScheduler
 
-from samebits.cas import Digest, Node, node_address, tensor_node, tree_node
-from samebits.cas.dtype import dtype_name
-from samebits.exec.canonical import graph_node
-from samebits.exec.capture.step import capture_evaluation, capture_step
-from samebits.exec.capture.subject import Subject
+from samebits.exec.capture.collection import Collection, rows_of
+from samebits.exec.capture.eager import check_against_eager, check_evaluation, default_tolerance
+from samebits.exec.capture.initial import Init, capture_init
+from samebits.exec.capture.program import FunctionalProgram, ObjectProgram, Program
+from samebits.exec.capture.schedule import Schedule, capture_schedule
+from samebits.exec.capture.step import capture_evaluation, capture_step, check_python_state, seen_by
+from samebits.exec.capture.subject import Subject, Tensors
 from samebits.exec.capture.tensors import to_numpy, to_torch
+from samebits.exec.capture.trace import guarded
+from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import CaptureError, JobError
 from samebits.exec.graph import Graph, check_graph
-from samebits.exec.job import BATCH, DATA, MAX_STEPS, STATE, Evaluation, Job, JobSpec
+from samebits.exec.job import BATCH, CHECKED, DATA, KEY, MAX_STEPS, STATE, Check, Evaluation, Job, JobSpec
+from samebits.exec.keys import INITIAL, step_key
+from samebits.exec.planner import plan_graph
 from samebits.exec.stream import Stream
 from samebits.kernels.version import ARITHMETIC
 
-CHECKED_STEPS: Final = 3  # that are run in eager PyTorch too
-
-Array = NDArray[Any]
+CHECKED_STEPS: Final = 3
 
 
-def make_training_job(
-    step: Callable[..., Any],
-    *,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: Mapping[str, Any],
-    batch_size: int,
-    steps: int,
-    seed: int,
-    precision: str,
-    evaluate: Callable[..., Any] | None,
-    evaluation_data: Mapping[str, Any] | None,
-    tolerance: float | None,
-) -> Job:
-    """Return the job; `samebits.exec.training.training_job` states the arguments and errors."""
-    _check_arguments(model, optimizer, steps, precision, tolerance)
-    collection = _Collection()
-    arrays = _arrays("data", data)
-    rows = next(iter(arrays.values())).shape[0]
-    stream = Stream(batch_size, seed)
-    stream.check_rows(rows)
-    subject = Subject.of(model, optimizer)
-    batches = [
-        {BATCH + name: to_torch(array[stream.batch(t, rows)]) for name, array in arrays.items()}
-        for t in range(min(steps, CHECKED_STEPS))
-    ]
-    graph = capture_step(subject, step, batches, precision, tolerance)
-    _check_state(graph)
-    evaluation = None
-    if evaluate is not None:
-        held_out = _arrays("evaluation_data", evaluation_data)
-        inputs = {DATA + name: to_torch(array) for name, array in held_out.items()}
-        evaluated = capture_evaluation(Subject.of(model, None), evaluate, inputs, precision, tolerance)
-        evaluation = Evaluation(collection.add(graph_node(evaluated)), collection.add_tree(held_out))
-    elif evaluation_data is not None:
-        raise JobError("evaluation_data is given without evaluate")
-    spec = JobSpec(
-        step=collection.add(graph_node(graph)),
-        state=collection.add_tree({name: to_numpy(tensor) for name, tensor in subject.state.items()}),
-        data=collection.add_tree(arrays),
-        stream=stream,
-        steps=steps,
-        arithmetic=ARITHMETIC,
-        evaluation=evaluation,
-    )
-    return Job(spec, collection.nodes, collection.blobs)
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a job is made of besides the program and its data."""
+
+    stream: Stream
+    steps: int
+    seed: int
+    precision: str
+    schedule: Schedule = None
+    tolerance: float | None = None
+    checked_steps: int = CHECKED_STEPS  # that are run in eager PyTorch too
 
 
-class _Collection:
-    """The objects of a job while it is made."""
-
-    def __init__(self) -> None:
-        self.nodes: dict[Digest, Node] = {}
-        self.blobs: dict[Digest, bytes] = {}
-
-    def add(self, node: Node) -> Digest:
-        address = node_address(node)
-        self.nodes[address] = node
-        return address
-
-    def add_tree(self, arrays: Mapping[str, Array]) -> Digest:
-        entries = {}
-        for name, array in arrays.items():
-            node, data = tensor_node(array)
-            entries[name] = self.add(node)
-            blob = node.body["blob"]
-            if not isinstance(blob, Digest):
-                raise AssertionError("a tensor node names its blob")
-            self.blobs[blob] = bytes(data)
-        return self.add(tree_node(entries))
-
-
-def _check_arguments(model: Any, optimizer: Any, steps: Any, precision: Any, tolerance: Any) -> None:
+def make_program(step: Callable[..., Any], model: Any, optimizer: Any, state: Any, schedule: Schedule) -> Program:
+    """Return what is captured: a step over model and optimizer, or over a state of its own; raises JobError."""
+    if state is not None:
+        if model is not None or optimizer is not None:
+            raise JobError("give either model and optimizer, or state")
+        return FunctionalProgram(step, state, takes_rate=schedule is not None)
     if not isinstance(model, torch.nn.Module):
         raise JobError(f"model is a {type(model).__name__}, not a torch.nn.Module")
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise JobError(f"optimizer is a {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    schedules = [schedule] if isinstance(schedule, LRScheduler) else []
+    return ObjectProgram(Subject.of(model, optimizer, schedules), step)
+
+
+def make_job(
+    program: Program,
+    data: Mapping[str, Any],
+    options: Options,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    init: Init | None = None,
+    evaluation: tuple[Callable[..., Any], Mapping[str, Any]] | None = None,
+) -> Job:
+    """Return the job of a program; `samebits.exec.training.training_job` states the arguments and errors."""
+    _check_options(options)
+    collection = Collection()
+    arrays = rows_of("data", data)
+    rows = next(iter(arrays.values())).shape[0]
+    options.stream.check_rows(rows)
+    batches = [
+        {BATCH + name: to_torch(array[options.stream.batch(t, rows)]) for name, array in arrays.items()}
+        for t in range(min(options.steps, options.checked_steps))
+    ]
+    schedule = capture_schedule(options.schedule, optimizer, program.rates(), options.steps)
+    init_graph = _capture_init(program, init, options.seed)
+    seen = seen_by(program.function, program.model)
+    graph = capture_step(program, batches[0], options.precision)
+    _check_state(graph)
+    check = _check_capture(program, batches, graph, schedule, options)
+    check_python_state("step", seen, seen_by(program.function, program.model))
+    made = {name.removeprefix(STATE) for name, _ in init_graph.outputs} if init_graph is not None else set()
+    stored = {name: tensor for name, tensor in program.initial.items() if name not in made}
+    spec = JobSpec(
+        step=collection.add_graph(graph),
+        state=collection.add_tree({name: to_numpy(_real(name, tensor)) for name, tensor in stored.items()}),
+        data=collection.add_tree(arrays),
+        stream=options.stream,
+        steps=options.steps,
+        arithmetic=ARITHMETIC,
+        evaluation=None if evaluation is None else _evaluation(program, *evaluation, options, collection),
+        seed=options.seed,
+        init=None if init_graph is None else collection.add_graph(init_graph),
+        schedule=None if schedule is None else collection.add_graph(schedule),
+        check=check,
+    )
+    return Job(spec, collection.nodes, collection.blobs)
+
+
+def _capture_init(program: Program, init: Init | None, seed: int) -> Graph | None:
+    """Return the init graph, and let the program start from what it gives."""
+    graph = guarded(lambda: capture_init(init, program.initial, program.made))
+    if init is None or graph is None:
+        return graph
+    if any(tensor.is_meta for tensor in program.initial.values()):
+        return graph
+    found = NumpyDevice().compile(plan_graph(graph))({KEY: step_key(seed, INITIAL)})
+    for name, value in found.items():
+        program.initial[name.removeprefix(STATE)].copy_(to_torch(np.asarray(value)))
+    return graph
+
+
+def _check_capture(
+    program: Program, batches: Sequence[Tensors], graph: Graph, schedule: Graph | None, options: Options
+) -> Check:
+    """Compare the capture with eager PyTorch; returns what the job says of it."""
+    if any(tensor.is_meta for tensor in program.initial.values()):
+        return Check(done=False)
+    usual = default_tolerance(program.initial, options.precision, graph)
+    limit = usual if options.tolerance is None else options.tolerance
+    check_against_eager(program, batches, graph, schedule, options.seed, limit)
+    return CHECKED if limit <= usual else Check(tolerance=limit)
+
+
+def _evaluation(
+    program: Program,
+    evaluate: Callable[..., Any],
+    data: Mapping[str, Any],
+    options: Options,
+    collection: Collection,
+) -> Evaluation:
+    if program.model is None:
+        raise JobError("evaluate needs a model; a functional step has none")
+    held_out = rows_of("evaluation_data", data)
+    inputs = {DATA + name: to_torch(array) for name, array in held_out.items()}
+    subject = Subject.of(program.model, None)
+    for name, tensor in subject.state.items():
+        tensor.copy_(program.initial[name])
+    seen = seen_by(evaluate, subject.model)
+    graph = capture_evaluation(subject, evaluate, inputs, options.precision)
+    if not any(tensor.is_meta for tensor in subject.state.values()):
+        usual = default_tolerance(subject.state, options.precision, graph)
+        check_evaluation(subject, evaluate, inputs, graph, options.tolerance or usual)
+    check_python_state("evaluation", seen, seen_by(evaluate, subject.model))
+    return Evaluation(collection.add_graph(graph), collection.add_tree(held_out))
+
+
+def _real(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_meta:
+        raise JobError(f"{name} is on the meta device and has no values; pass init=, a function that returns the model")
+    return tensor
+
+
+def _check_options(options: Options) -> None:
+    steps, tolerance = options.steps, options.tolerance
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < MAX_STEPS:
         raise JobError(f"steps {steps!r} is not an integer in 1 .. 2^53 - 1")
-    if precision not in ("highest", "high"):
-        raise JobError(f'precision {precision!r} is neither "highest" nor "high"')
+    if options.precision not in ("highest", "high"):
+        raise JobError(f'precision {options.precision!r} is neither "highest" nor "high"')
     if tolerance is not None and not (isinstance(tolerance, float | int) and tolerance > 0):
         raise JobError(f"tolerance {tolerance!r} is not a positive number")
-
-
-def _arrays(what: str, given: Any) -> dict[str, Array]:
-    """Return tensors as NumPy arrays by name; raises JobError if they aren't rows of one number."""
-    if not isinstance(given, Mapping) or not given:
-        raise JobError(f"{what} is not a dictionary of tensors" if given else f"{what} is empty")
-    arrays: dict[str, Array] = {}
-    for name, value in given.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise JobError(f"{what} name {name!r} can't be an argument of the step")
-        array = to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
-        try:
-            dtype_name(array.dtype)
-        except TypeError as error:
-            raise JobError(f"{what} {name!r}: {error}") from error
-        if array.ndim == 0:
-            raise JobError(f"{what} {name!r} is a scalar; want rows along the first axis")
-        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    rows = {name: array.shape[0] for name, array in arrays.items()}
-    if len(set(rows.values())) > 1:
-        raise JobError(f"{what} differ in their numbers of rows: {rows}")
-    return arrays
 
 
 def _check_state(graph: Graph) -> None:

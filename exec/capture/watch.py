@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from samebits.exec.capture.draw_calls import Draws
 from samebits.exec.capture.source import current_line
 from samebits.exec.errors import CaptureError
 
@@ -20,26 +21,33 @@ _PASSED = ("profiler::", "prim::")
 class CaptureWatch(TorchDispatchMode):
     """Refuses ops without a lowering rule, Python values of tensors, tensors from outside, and writes to inputs.
 
-    `lines` collects the user's lines at which each op was called.
+    `lines` collects the user's lines at which each op was called. Random calls become draws from the job's key, and a
+    batch norm that trains, which writes its running statistics without saying so, is made to say so.
     """
 
     def __init__(
-        self, supported: Collection[str], inputs: Collection[torch.Tensor], lines: dict[str, set[str]]
+        self, supported: Collection[str], inputs: Collection[torch.Tensor], lines: dict[str, set[str]], draws: Draws
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._supported = supported
         self._inputs = {_storage(tensor) for tensor in inputs}
         self._lines = lines
         self._refused: CaptureError | None = None
+        self._draws = draws
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check one ATen call, then let it go on."""
+        kwargs = dict(kwargs or {})
         try:
-            self._check_call(func, args, kwargs or {})
+            self._check_call(func, args, kwargs)
+            if self._draws.handles(func):
+                return self._draws.call(func, args, kwargs)
         except CaptureError as error:
-            self._refused = self._refused or error
-            raise
-        return func(*args, **(kwargs or {}))
+            self._refused = self._refused or CaptureError(error.reason, error.where or current_line())
+            raise self._refused from error
+        if func is torch.ops.aten.native_batch_norm.default and args[5] and args[3] is not None:
+            return _train_batch_norm(*args)
+        return func(*args, **kwargs)
 
     def check(self) -> None:
         """Raise the first refusal again, which the user's code may have caught."""
@@ -62,9 +70,10 @@ class CaptureWatch(TorchDispatchMode):
         line = current_line()
         if line is not None:
             self._lines.setdefault(name, set()).add(line)
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise CaptureError(f"{name} draws from torch's hidden random generator", line)
-        if name not in self._supported:
+        drawn = self._draws.handles(func)
+        if torch.Tag.nondeterministic_seeded in func.tags and not drawn:
+            raise CaptureError(f"{name} draws from torch's hidden random generator and has no rule", line)
+        if name not in self._supported and not drawn:
             raise CaptureError(f"{name} has no lowering rule", line)
         if name in ("aten.lift_fresh", "aten.lift_fresh_copy"):
             return
@@ -77,6 +86,17 @@ class CaptureWatch(TorchDispatchMode):
                 )
         if func._schema.is_mutable and args and _storage(args[0]) in self._inputs:
             raise CaptureError(f"{name} writes into an input of the step; write into a clone of it", line)
+
+
+def _train_batch_norm(
+    x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalize by the batch and write the running statistics where the graph sees it."""
+    functional = torch.ops.aten._native_batch_norm_legit_functional.default
+    result = functional(x, weight, bias, mean, variance, training, momentum, epsilon)
+    mean.copy_(result[3])
+    variance.copy_(result[4])
+    return result[0], result[1], result[2]
 
 
 def functional_name(func: Any) -> str:

@@ -15,11 +15,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from samebits.exec.canonical import read_graph  # noqa: E402
+from samebits.exec.canonical import parse_graph, read_graph  # noqa: E402
 from samebits.exec.capture import rules  # noqa: E402
 from samebits.exec.devices.numpy_device import NumpyDevice  # noqa: E402
 from samebits.exec.errors import CaptureError, JobError, RunError  # noqa: E402
-from samebits.exec.job import BATCH, METRICS, STATE, Job  # noqa: E402
+from samebits.exec.job import BATCH, KEY, METRICS, STATE, STEP, Job  # noqa: E402
+from samebits.exec.keys import INITIAL, step_key  # noqa: E402
 from samebits.exec.planner import plan_graph  # noqa: E402
 from samebits.exec.training import training_job  # noqa: E402
 
@@ -72,10 +73,18 @@ class Replay:
     """The captured step on the numpy device."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        self._execute = NumpyDevice().compile(plan_graph(read_graph(job.nodes[job.spec.step])))
+        self.job, self.t = job, 0
+        self._execute = self._compile(job.spec.step)
+        self._rates = self._compile(job.spec.schedule)
         entries: Any = job.nodes[job.spec.state].body["entries"]
         self.state = {STATE + name: self._tensor(address) for name, address in entries.items()}
+        if job.spec.init is not None:
+            self.state |= self._compile(job.spec.init)({KEY: step_key(job.spec.seed, INITIAL)})
+
+    def _compile(self, graph: Any) -> Any:
+        graphs = {address: node for address, node in self.job.nodes.items() if node.kind == "graph"}
+        library = {address: parse_graph(node) for address, node in graphs.items()}
+        return NumpyDevice().compile(plan_graph(read_graph(graphs[graph], library), library))
 
     def _tensor(self, address: Any) -> Any:
         body: Any = self.job.nodes[address].body
@@ -83,7 +92,10 @@ class Replay:
         return np.frombuffer(self.job.blobs[body["blob"]], dtype).reshape(body["shape"])
 
     def step(self, x: Any, y: Any) -> dict[str, float]:
-        outputs = self._execute({**self.state, BATCH + "x": x.numpy(), BATCH + "y": y.numpy()})
+        rates = self._rates({STEP: np.asarray(self.t, np.int64)})
+        batch = {BATCH + "x": x.numpy(), BATCH + "y": y.numpy(), KEY: step_key(self.job.spec.seed, self.t)}
+        outputs = self._execute({**self.state, **rates, **batch})
+        self.t += 1
         self.state = {name: value for name, value in outputs.items() if name.startswith(STATE)}
         return {name.removeprefix(METRICS): float(v) for name, v in outputs.items() if name.startswith(METRICS)}
 
@@ -96,6 +108,9 @@ OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, lr=3e-3, weight_decay=0.01),
     "Adam amsgrad": lambda p: torch.optim.Adam(p, lr=3e-3, amsgrad=True),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=3e-3),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=3e-3),
+    "RMSprop centered": lambda p: torch.optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True, weight_decay=0.01),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.05, lr_decay=0.01, initial_accumulator_value=0.1),
     "AdamW groups": lambda p: torch.optim.AdamW(
         [{"params": list(p)[:2], "weight_decay": 0.1}], lr=3e-3, betas=(0.8, 0.95)
     ),
@@ -222,12 +237,13 @@ def other_model(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     return {"loss": OTHER_MODEL(x[:, :4]).mean()}  # the line: other_model
 
 
-def dropout(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-    return {"loss": F.dropout(x, 0.5).mean()}  # the line: dropout
+def own_generator(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    generator = torch.Generator()
+    return {"loss": (x + torch.randn(64, 64, generator=generator)).mean()}  # the line: own_generator
 
 
-def random_noise(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
-    return {"loss": (x + torch.randn(64, 64)).mean()}  # the line: random_noise
+def hidden_random(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+    return {"loss": torch.poisson(x).mean()}  # the line: hidden_random
 
 
 def write_input(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
@@ -264,8 +280,8 @@ def uninitialised(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
         (unknown_op, "aten._linalg_det has no lowering rule"),
         (closed_over, "reads a tensor \\(4,\\) from outside"),
         (other_model, "from outside"),
-        (dropout, "hidden random generator"),
-        (random_noise, "aten.randn draws from torch's hidden random generator"),
+        (own_generator, "generator of your own"),
+        (hidden_random, "aten.poisson draws from torch's hidden random generator"),
         (write_input, "aten.mul writes into an input"),
         (write_view_of_input, "aten.mul writes into an input"),
         (class_weights, "class weights"),
@@ -365,7 +381,7 @@ def gives_a_vector(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
     ("step", "message"),
     [
         (keeps_gradients, "zero_grad"),
-        (changes_rate, "changes the optimizer's lr"),
+        (changes_rate, "sets the optimizer's lr"),
         (counts_in_python, "traced a second time, the step gives another graph"),
         (replaces_parameter, "in the place of the parameter 0.bias"),
         (second_optimizer, "another optimizer \\(SGD\\)"),
@@ -496,7 +512,7 @@ def test_capture_takes_half_precision_models() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (lambda p: torch.optim.RMSprop(p), "RMSprop has no rule"),
+        (lambda p: torch.optim.Rprop(p), "Rprop has no rule"),
         (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5), "dampening"),
         (lambda p: torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), "not in the model"),
     ],

@@ -78,7 +78,7 @@ def test_graph_node_matches_the_documented_example() -> None:
     a = build.input("a", F32)
     build.output("y", build.op("add", a, a))
     assert graph_node(build.build()) == Node(
-        "graph", {"inputs": [["a", "f32", [2]]], "nodes": [["add", [0, 0]]], "outputs": [["y", 1]]}
+        "graph", {"inputs": [["a"], [["f32", [2]]]], "nodes": [["add", [0, 0]]], "outputs": [["y"], [1]]}
     )
 
 
@@ -137,14 +137,18 @@ def test_check_graph_names_what_is_malformed(graph: Graph, message: str) -> None
     "body",
     [
         {},
-        {"inputs": [], "nodes": [], "outputs": [], "more": []},
-        {"inputs": {}, "nodes": [], "outputs": []},
-        {"inputs": [["a", "f32"]], "nodes": [], "outputs": []},
-        {"inputs": [["a", "f32", ["2"]]], "nodes": [], "outputs": []},
-        {"inputs": [["a", "f32", [True]]], "nodes": [], "outputs": []},
-        {"inputs": [], "nodes": [["iota"]], "outputs": []},
-        {"inputs": [], "nodes": [["iota", [], {}]], "outputs": []},
-        {"inputs": [], "nodes": [], "outputs": [["y"]]},
+        {"inputs": [[], []], "nodes": [], "outputs": [[], []], "more": []},
+        {"inputs": {}, "nodes": [], "outputs": [[], []]},
+        {"inputs": [], "nodes": [], "outputs": [[], []]},
+        {"inputs": [["a"], [["f32"]]], "nodes": [], "outputs": [[], []]},
+        {"inputs": [["a"], []], "nodes": [], "outputs": [[], []]},
+        {"inputs": [[1], [["f32", []]]], "nodes": [], "outputs": [[], []]},
+        {"inputs": [["a"], [["f32", ["2"]]]], "nodes": [], "outputs": [[], []]},
+        {"inputs": [["a"], [["f32", [True]]]], "nodes": [], "outputs": [[], []]},
+        {"inputs": [[], []], "nodes": [["iota"]], "outputs": [[], []]},
+        {"inputs": [[], []], "nodes": [["iota", [], {}]], "outputs": [[], []]},
+        {"inputs": [[], []], "nodes": [], "outputs": [["y"]]},
+        {"inputs": [[], []], "nodes": [], "outputs": [["y"], ["0"]]},
     ],
 )
 def test_parse_graph_refuses_malformed_nodes(body: dict[str, Any]) -> None:

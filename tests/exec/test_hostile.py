@@ -200,7 +200,7 @@ def test_texts_of_jobs_and_graphs_are_printable() -> None:
         JobSpec.from_node(spec.to_node())
     assert str(raised.value).isprintable()
     with pytest.raises(GraphError, match="node 0: the operation 'a\\\\nb' is unprintable"):
-        parse_graph(Node("graph", {"inputs": [], "nodes": [["a\nb", [7]]], "outputs": []}))
+        parse_graph(Node("graph", {"inputs": [[], []], "nodes": [["a\nb", [7]]], "outputs": [[], []]}))
 
 
 def test_check_graph_names_the_input_of_an_unknown_type() -> None:
@@ -210,7 +210,7 @@ def test_check_graph_names_the_input_of_an_unknown_type() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"version": True}, {"more": 1}])
-def test_load_job_refuses_what_only_looks_like_version_1(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_load_job_refuses_what_only_looks_like_version_2(tmp_path: Path, changes: dict[str, Any]) -> None:
     samebits.save_job(make_job(), tmp_path / "a.job", embed="all")
     value = decode((tmp_path / "a.job").read_bytes())
     assert isinstance(value, dict)

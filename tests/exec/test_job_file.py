@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,30 @@ def parts(tmp_path: Path) -> dict[str, Any]:
     return value
 
 
+def packed(*nodes: Any) -> bytes:
+    return lzma.compress(encode(list(nodes)))
+
+
+def unpacked(value: dict[str, Any]) -> list[Any]:
+    nodes = decode(lzma.decompress(value["nodes"]))
+    assert isinstance(nodes, list)
+    return nodes
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"format": "other"}, "not a job file"),
-        ({"version": 2}, "version 2"),
+        ({"version": 1}, "version 1"),
         ({"job": Digest(bytes(32))}, "itself is not in the file"),
-        ({"nodes": []}, "itself is not in the file"),
-        ({"nodes": [1]}, "not bytes"),
-        ({"nodes": [b"\x00"]}, "node"),
+        ({"nodes": packed()}, "itself is not in the file"),
+        ({"nodes": packed(1)}, "not bytes"),
+        ({"nodes": packed(b"\x00")}, "node"),
+        ({"nodes": []}, "not a job file"),
+        ({"nodes": b"PK"}, "can't be unpacked"),
+        ({"nodes": packed()[:-3]}, "cut off"),
+        ({"nodes": packed() + b"more"}, "followed by something else"),
+        ({"nodes": lzma.compress(encode({}))}, "not a list"),
         ({"blobs": [1]}, "not bytes"),
         ({"blobs": [b"stranger"]}, "does not belong to the job"),
     ],
@@ -66,18 +82,26 @@ def test_load_job_names_what_is_malformed(tmp_path: Path, changes: dict[str, Any
     assert "\n" not in str(raised.value)
 
 
+def test_load_job_refuses_nodes_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = parts(tmp_path)
+    monkeypatch.setattr("samebits.exec.job_file.MAX_NODES_SIZE_BYTES", 100)
+    (tmp_path / "bad.job").write_bytes(encode(value))
+    with pytest.raises(JobError, match="too large"):
+        samebits.load_job(tmp_path / "bad.job")
+
+
 def test_load_job_refuses_a_file_that_lacks_a_graph(tmp_path: Path) -> None:
     value = parts(tmp_path)
-    kept = [data for data in value["nodes"] if b"graph" not in data[:10]]
-    (tmp_path / "bad.job").write_bytes(encode({**value, "nodes": kept}))
+    kept = [data for data in unpacked(value) if b"graph" not in data[:10]]
+    (tmp_path / "bad.job").write_bytes(encode({**value, "nodes": packed(*kept)}))
     with pytest.raises(JobError, match=r"graph .* is not in the job file"):
         samebits.load_job(tmp_path / "bad.job")
 
 
 def test_load_job_refuses_extra_nodes(tmp_path: Path) -> None:
     value = parts(tmp_path)
-    value["nodes"].append(encode_node(Node("tree", {"entries": {}})))
-    (tmp_path / "bad.job").write_bytes(encode(value))
+    more = packed(*unpacked(value), encode_node(Node("tree", {"entries": {}})))
+    (tmp_path / "bad.job").write_bytes(encode({**value, "nodes": more}))
     with pytest.raises(JobError, match="does not belong"):
         samebits.load_job(tmp_path / "bad.job")
 

@@ -1,0 +1,48 @@
+"""The init graph: the part of a job's initial state that follows from its seed, or is made up of one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from samebits.exec.capture.lowering import lower, type_of
+from samebits.exec.capture.subject import MODEL, Tensors
+from samebits.exec.capture.trace import functional, new_key, trace
+from samebits.exec.errors import CaptureError
+from samebits.exec.graph import Graph
+from samebits.exec.job import KEY, STATE
+
+Init = Callable[[], torch.nn.Module]
+
+
+def capture_init(init: Init | None, state: Tensors, made: Mapping[str, float]) -> Graph | None:
+    """Return the graph of what is made up, and with `init` of the model's tensors; None if that is nothing.
+
+    `init` returns a new model, with the parameters and buffers of the one that is trained. Its random calls draw from
+    the job's seed, in the order of the calls. Raises CaptureError.
+    """
+    if init is None and not made:
+        return None
+
+    def body(tensors: Tensors) -> Tensors:
+        result = {} if init is None else {STATE + MODEL + name: x for name, x in _own_tensors(init(), state).items()}
+        for name, value in made.items():
+            result[STATE + name] = torch.full(state[name].shape, value, dtype=state[name].dtype)
+        return result
+
+    return lower(functional(trace(body, {KEY: new_key()})), "highest")
+
+
+def _own_tensors(model: torch.nn.Module, state: Tensors) -> Tensors:
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    wanted = {name.removeprefix(MODEL): x for name, x in state.items() if name.startswith(MODEL)}
+    different = sorted(set(own) ^ set(wanted))
+    if different:
+        raise CaptureError(f"init returns a model that differs from the one trained in {different[0]}")
+    for name, tensor in own.items():
+        if type_of(tensor) != type_of(wanted[name]):
+            raise CaptureError(
+                f"init gives {name} as {type_of(tensor)}, the model that is trained has {type_of(wanted[name])}"
+            )
+    return own
