@@ -75,6 +75,7 @@ def check_evaluation(
     inputs |= {name: to_numpy(tensor) for name, tensor in data.items()}
     arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in data.items()}
     with everything_kept(subject):
+        subject.write_own_model(subject.state)
         metrics = guarded(lambda: check_metrics(evaluate(**arguments)))
     _check_metrics_agree(metrics, NumpyDevice().compile(plan_graph(graph))(inputs), tolerance)
 

@@ -87,11 +87,8 @@ class ObjectProgram:
     @contextlib.contextmanager
     def eager(self) -> Iterator[EagerRun]:
         """Run on the user's own objects, from the job's initial state."""
-        own = {**dict(self._subject.model.named_parameters()), **dict(self._subject.model.named_buffers())}
         with self.kept():
-            with torch.no_grad():
-                for name, tensor in own.items():
-                    tensor.copy_(self.initial[MODEL + name])
+            self._subject.write_own_model(self.initial)
             yield _ObjectRun(self._subject, self.function)
 
     def gradients_before(self) -> Tensors:

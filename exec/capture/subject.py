@@ -42,6 +42,12 @@ class Subject:
         state |= {OPTIMIZER + name: tensor for name, tensor in own_state.items()}
         return cls(model, optimizer, state, {OPTIMIZER + name: value for name, value in made.items()}, tuple(schedules))
 
+    def write_own_model(self, state: Tensors) -> None:
+        """Give the user's model the parameters and buffers of a state."""
+        with torch.no_grad():
+            for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
+                tensor.copy_(state[MODEL + name])
+
     def read_own_state(self) -> Tensors:
         """Return copies of the tensors that the user's objects hold now, as far as PyTorch holds them itself."""
         own: Tensors = {MODEL + name: tensor for name, tensor in self.model.named_parameters()}
