@@ -81,6 +81,11 @@ class GraphBuilder:
         little = np.ascontiguousarray(array, numpy_dtype(tensor.dtype))
         return self.op("constant", dtype=tensor.dtype, shape=tensor.shape, value=little.tobytes())
 
+    def producer(self, value: ValueRef) -> tuple[str, tuple[ValueRef, ...]]:
+        """Return the operation that gives a value and its operands; ("input", ()) for an input."""
+        where, _ = value.key
+        return (where, ()) if isinstance(where, str) else self._nodes[where][:2]
+
     def output(self, name: str, value: ValueRef) -> None:
         """Declare an output."""
         if name in self._outputs:

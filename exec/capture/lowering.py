@@ -27,6 +27,7 @@ from samebits.kernels.types import TensorType
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 RULES: Final[dict[str, Rule]] = {}
+REFUSED: Final[dict[str, str]] = {}  # ATen ops that are refused -> what to do instead
 _MOVES: Final = frozenset({"aten.copy", "aten.clone", "aten.detach"})
 UNINITIALISED: Final = object()  # what torch.empty gives: it may be overwritten, not read
 
@@ -59,6 +60,15 @@ def rule(*names: str) -> Callable[[AnyRule], AnyRule]:
         return function
 
     return register
+
+
+def refuse(name: str, way_around: str) -> None:
+    """Register an ATen op that is refused, with what to do instead."""
+    REFUSED[f"aten.{name}"] = way_around
+
+    @rule(name)
+    def lower_refused(low: Lowering, *arguments: Any, **options: Any) -> Any:
+        raise CaptureError(f"aten.{name} has no rule: {way_around}")
 
 
 def dtype_of(dtype: torch.dtype) -> str:

@@ -1,12 +1,11 @@
-"""Lowering rules: element-wise arithmetic, comparisons, activations and their gradients."""
+"""Lowering rules: element-wise arithmetic, comparisons and logic."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from samebits.exec.builder import ValueRef
-from samebits.exec.capture.lowering import UNINITIALISED, Lowering, rule
+from samebits.exec.capture.lowering import Lowering, rule
 
 Operand = ValueRef | float | int | bool
 _HALVES = ("f16", "bf16")
@@ -49,11 +48,6 @@ def _rsub(low: Lowering, a: Operand, b: Operand, alpha: float = 1) -> ValueRef:
 @rule("mul")
 def _mul(low: Lowering, a: Operand, b: Operand) -> ValueRef:
     return compute(low, "and" if low.result.dtype == "bool" else "mul", a, b)
-
-
-@rule("div")
-def _div(low: Lowering, a: Operand, b: Operand) -> ValueRef:
-    return compute(low, "div", a, b)
 
 
 @rule("maximum")
@@ -153,6 +147,14 @@ def _logical(aten: str, name: str, *, on_bool: bool) -> None:
 for _name in ("and", "or", "xor", "not"):
     _logical(f"logical_{_name}", _name, on_bool=True)
     _logical(f"bitwise_{_name}", _name, on_bool=False)
+for _aten in ("bitwise_left_shift", "__lshift__"):
+    _logical(_aten, "shift_left", on_bool=False)
+
+
+@rule("bitwise_right_shift", "__rshift__")
+def _right_shift(low: Lowering, a: Operand, b: Operand) -> ValueRef:
+    unsigned = low.result.dtype.startswith("u")
+    return compute(low, "shift_right_logical" if unsigned else "shift_right_arithmetic", a, b)
 
 
 @rule("isfinite")
@@ -195,83 +197,6 @@ def _clamp_max(low: Lowering, x: ValueRef, highest: Operand) -> ValueRef:
     return compute(low, "min", x, highest)
 
 
-@rule("relu")
-def _relu(low: Lowering, x: ValueRef) -> ValueRef:
-    return compute(low, "max", x, 0)
-
-
-@rule("threshold_backward")
-def _threshold_backward(low: Lowering, gradient: ValueRef, x: ValueRef, threshold: float) -> ValueRef:
-    zero = low.full(0, low.result.dtype, low.result.shape)
-    return low.op("select_n", low.op("le", x, low.full(threshold, x.type.dtype, x.type.shape)), gradient, zero)
-
-
-@rule("leaky_relu")
-def _leaky_relu(low: Lowering, x: ValueRef, slope: float = 0.01) -> ValueRef:
-    positive = low.op("gt", x, low.full(0, x.type.dtype, x.type.shape))
-    return low.op("select_n", positive, compute(low, "mul", x, slope), x)
-
-
-@rule("leaky_relu_backward")
-def _leaky_relu_backward(low: Lowering, gradient: ValueRef, x: ValueRef, slope: float, is_result: bool) -> ValueRef:
-    positive = low.op("gt", x, low.full(0, x.type.dtype, x.type.shape))
-    return low.op("select_n", positive, compute(low, "mul", gradient, slope), gradient)
-
-
-@rule("tanh_backward")
-def _tanh_backward(low: Lowering, gradient: ValueRef, y: ValueRef) -> ValueRef:
-    return compute(low, "mul", gradient, compute(low, "sub", 1, compute(low, "mul", y, y)))
-
-
-@rule("sigmoid_backward")
-def _sigmoid_backward(low: Lowering, gradient: ValueRef, y: ValueRef) -> ValueRef:
-    return compute(low, "mul", gradient, compute(low, "mul", y, compute(low, "sub", 1, y)))
-
-
-@rule("silu")
-def _silu(low: Lowering, x: ValueRef) -> ValueRef:
-    return compute(low, "mul", x, compute(low, "logistic", x))
-
-
-@rule("silu_backward")
-def _silu_backward(low: Lowering, gradient: ValueRef, x: ValueRef) -> ValueRef:
-    s = compute(low, "logistic", x)
-    slope = compute(low, "mul", s, compute(low, "add", 1, compute(low, "mul", x, compute(low, "sub", 1, s))))
-    return compute(low, "mul", gradient, slope)
-
-
-@rule("gelu")
-def _gelu(low: Lowering, x: ValueRef, approximate: str = "none") -> ValueRef:
-    if approximate == "tanh":
-        inner = compute(low, "add", 1, compute(low, "tanh", _gelu_inner(low, x)))
-        return compute(low, "mul", compute(low, "mul", 0.5, x), inner)
-    tail = compute(low, "add", 1, compute(low, "erf", compute(low, "mul", x, math.sqrt(0.5))))
-    return compute(low, "mul", compute(low, "mul", 0.5, x), tail)
-
-
-@rule("gelu_backward")
-def _gelu_backward(low: Lowering, gradient: ValueRef, x: ValueRef, approximate: str = "none") -> ValueRef:
-    if approximate == "tanh":
-        t = compute(low, "tanh", _gelu_inner(low, x))
-        scale = math.sqrt(2 / math.pi)
-        inner = compute(
-            low, "mul", scale, compute(low, "add", 1, compute(low, "mul", 0.134145, compute(low, "mul", x, x)))
-        )
-        bend = compute(low, "mul", compute(low, "sub", 1, compute(low, "mul", t, t)), inner)
-        slope = compute(low, "mul", 0.5, compute(low, "add", compute(low, "add", 1, t), compute(low, "mul", x, bend)))
-        return compute(low, "mul", gradient, slope)
-    cdf = compute(low, "mul", 0.5, compute(low, "add", 1, compute(low, "erf", compute(low, "mul", x, math.sqrt(0.5)))))
-    bell = compute(low, "exp", compute(low, "mul", -0.5, compute(low, "mul", x, x)))
-    pdf = compute(low, "mul", 1 / math.sqrt(2 * math.pi), bell)
-    return compute(low, "mul", gradient, compute(low, "add", cdf, compute(low, "mul", x, pdf)))
-
-
-def _gelu_inner(low: Lowering, x: ValueRef) -> ValueRef:
-    cube = compute(low, "mul", compute(low, "mul", x, x), x)
-    sum_ = compute(low, "add", x, compute(low, "mul", 0.044715, cube))
-    return compute(low, "mul", math.sqrt(2 / math.pi), sum_)
-
-
 @rule("_to_copy")
 def _to_copy(low: Lowering, x: ValueRef, **options: Any) -> ValueRef:
     return low.cast(x, low.result.dtype)
@@ -285,33 +210,3 @@ def _copy(low: Lowering, target: ValueRef, source: Operand = 0, non_blocking: bo
 @rule("clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous", "requires_grad", "positive")
 def _identity(low: Lowering, x: ValueRef, *rest: Any, **options: Any) -> ValueRef:
     return x
-
-
-@rule("full", "full_like", "new_full", "scalar_tensor")
-def _full(low: Lowering, *arguments: Any, **options: Any) -> ValueRef:
-    value: float = options["fill_value"] if "fill_value" in options else arguments[-1]
-    return low.full(value, low.result.dtype, low.result.shape)
-
-
-@rule("empty", "empty_like", "new_empty")
-def _empty(low: Lowering, *arguments: Any, **options: Any) -> Any:
-    return UNINITIALISED
-
-
-@rule("zeros", "zeros_like", "new_zeros")
-def _zeros(low: Lowering, *arguments: Any, **options: Any) -> ValueRef:
-    return low.full(0, low.result.dtype, low.result.shape)
-
-
-@rule("ones", "ones_like", "new_ones")
-def _ones(low: Lowering, *arguments: Any, **options: Any) -> ValueRef:
-    return low.full(1, low.result.dtype, low.result.shape)
-
-
-@rule("arange")
-def _arange(low: Lowering, *bounds: float, **options: Any) -> ValueRef:
-    start, step = (bounds[0] if len(bounds) > 1 else 0), (bounds[2] if len(bounds) > 2 else 1)
-    count = low.op("iota", dtype=low.result.dtype, shape=low.result.shape, dimension=0)
-    if step != 1:
-        count = compute(low, "mul", count, step)
-    return count if start == 0 else compute(low, "add", count, start)

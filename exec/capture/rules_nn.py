@@ -1,4 +1,4 @@
-"""Lowering rules: reductions, matrix products, softmax and losses."""
+"""Lowering rules: reductions, matrix products and softmax."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from samebits.exec.builder import ValueRef
 from samebits.exec.capture.lowering import Lowering, rule
 from samebits.exec.errors import CaptureError
 
-_NONE, _MEAN, _SUM = 0, 1, 2  # ATen's codes of a loss reduction
 _WIDE = {"f16": "f32", "bf16": "f32"}
 
 
@@ -32,14 +31,21 @@ def _mean(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False, **op
     return low.cast(low.op("div", total, low.full(count, total.type.dtype, total.type.shape)), low.result.dtype)
 
 
+def _extremes(low: Lowering, name: str, x: ValueRef, axes: Sequence[int], keep: bool) -> ValueRef:
+    """Return the maxima or minima over axes; those of bool are an or, an and."""
+    if x.type.dtype == "bool":
+        name = "reduce_or" if name == "reduce_max" else "reduce_and"
+    return low.reduce(name, x, axes, keep)
+
+
 @rule("amax")
 def _amax(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> ValueRef:
-    return low.reduce("reduce_max", x, _axes(x, axes), keep)
+    return _extremes(low, "reduce_max", x, _axes(x, axes), keep)
 
 
 @rule("amin")
 def _amin(low: Lowering, x: ValueRef, axes: Any = None, keep: bool = False) -> ValueRef:
-    return low.reduce("reduce_min", x, _axes(x, axes), keep)
+    return _extremes(low, "reduce_min", x, _axes(x, axes), keep)
 
 
 def _extreme(low: Lowering, name: str, x: ValueRef, other: Any, keep: bool) -> Any:
@@ -47,9 +53,11 @@ def _extreme(low: Lowering, name: str, x: ValueRef, other: Any, keep: bool) -> A
     if isinstance(other, ValueRef):
         return low.op(name, *(low.tensor(operand, low.result.dtype, low.result.shape) for operand in (x, other)))
     if other is None:
-        return low.reduce(f"reduce_{name}", x, range(x.type.rank))
+        return _extremes(low, f"reduce_{name}", x, range(x.type.rank), False)
+    if not x.type.rank:
+        return x, low.full(0, "i64", ())
     axis = other % x.type.rank
-    values, indices = low.reduce(f"reduce_{name}", x, [axis], keep), low.op(f"arg{name}", x, axis=axis)
+    values, indices = _extremes(low, f"reduce_{name}", x, [axis], keep), low.op(f"arg{name}", x, axis=axis)
     return values, low.reshape(indices, values.type.shape)
 
 
@@ -104,9 +112,8 @@ def _mm(low: Lowering, a: ValueRef, b: ValueRef) -> ValueRef:
     return _linear(low, a, b)
 
 
-@rule("addmm")
-def _addmm(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
-    product = _linear(low, a, b)
+def _plus(low: Lowering, bias: ValueRef, product: ValueRef, beta: float, alpha: float) -> ValueRef:
+    """Return beta * bias + alpha * product."""
     shape, dtype = product.type.shape, product.type.dtype
     if alpha != 1:
         product = low.op("mul", product, low.full(alpha, dtype, shape))
@@ -114,12 +121,38 @@ def _addmm(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float 
     return low.op("add", bias if beta == 1 else low.op("mul", bias, low.full(beta, dtype, shape)), product)
 
 
+@rule("addmm")
+def _addmm(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
+    return _plus(low, bias, _linear(low, a, b), beta, alpha)
+
+
+@rule("baddbmm")
+def _baddbmm(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
+    return _plus(low, bias, _bmm(low, a, b), beta, alpha)
+
+
+@rule("addbmm")
+def _addbmm(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
+    return _plus(low, bias, low.reduce("reduce_sum", _bmm(low, a, b), [0]), beta, alpha)
+
+
+@rule("addmv")
+def _addmv(low: Lowering, bias: ValueRef, a: ValueRef, x: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
+    return _plus(low, bias, _mv(low, a, x), beta, alpha)
+
+
+@rule("addr")
+def _addr(low: Lowering, bias: ValueRef, a: ValueRef, b: ValueRef, beta: float = 1, alpha: float = 1) -> ValueRef:
+    left = low.broadcast(low.reshape(a, (a.type.size, 1)), low.result.shape)
+    return _plus(low, bias, low.op("mul", left, low.broadcast(b, low.result.shape)), beta, alpha)
+
+
 @rule("mv")
 def _mv(low: Lowering, a: ValueRef, x: ValueRef) -> ValueRef:
     return low.reshape(_linear(low, a, low.reshape(x, (*x.type.shape, 1))), low.result.shape)
 
 
-@rule("dot")
+@rule("dot", "vdot")
 def _dot(low: Lowering, a: ValueRef, b: ValueRef) -> ValueRef:
     size = a.type.size
     return low.reshape(_linear(low, low.reshape(a, (1, size)), low.reshape(b, (size, 1))), ())
@@ -171,74 +204,3 @@ def _log_softmax_backward(low: Lowering, gradient: ValueRef, y: ValueRef, axis: 
     gradient, y = low.cast(gradient, "f32"), low.cast(y, "f32")
     total = low.along(low.reduce("reduce_sum", gradient, [axis], keep=True))
     return low.cast(low.op("sub", gradient, low.op("mul", low.op("exp", y), total)), low.result.dtype)
-
-
-def _targets(low: Lowering, x: ValueRef, target: ValueRef, weight: Any, ignore: int) -> tuple[ValueRef, ValueRef]:
-    """Return (kept, target or 0 where ignored) of an (n, classes) loss."""
-    if weight is not None:
-        raise CaptureError("a loss with class weights has no rule")
-    if x.type.rank != 2:
-        raise CaptureError(f"the loss of a tensor of {x.type.rank} dimensions has no rule; flatten it to (n, classes)")
-    kept = low.op("ne", target, low.full(ignore, target.type.dtype, target.type.shape))
-    return kept, low.op("select_n", kept, low.full(0, target.type.dtype, target.type.shape), target)
-
-
-@rule("nll_loss_forward")
-def _nll_loss(
-    low: Lowering, x: ValueRef, target: ValueRef, weight: Any, reduction: int, ignore: int
-) -> tuple[ValueRef, ValueRef]:
-    kept, safe = _targets(low, x, target, weight, ignore)
-    rows, classes = x.type.shape
-    row = low.op("iota", dtype=safe.type.dtype, shape=(rows,), dimension=0)
-    limits = (low.full(bound, safe.type.dtype, (rows,)) for bound in (0, classes))
-    known = low.op("and", low.op("ge", safe, next(limits)), low.op("lt", safe, next(limits)))
-    flat = low.op("add", low.op("mul", row, low.full(classes, safe.type.dtype, (rows,))), safe)
-    flat = low.op("select_n", known, low.full(-1, safe.type.dtype, (rows,)), flat)  # an unknown class stops the run
-    picked = low.op("gather", low.reshape(x, (rows * classes,)), flat)
-    losses = low.op("select_n", kept, low.full(0, x.type.dtype, (rows,)), low.op("neg", picked))
-    count = low.reduce("reduce_sum", low.cast(kept, x.type.dtype), [0])
-    if reduction == _NONE:
-        return losses, count
-    total = low.reduce("reduce_sum", losses, [0])
-    return (low.op("div", total, count) if reduction == _MEAN else total), count
-
-
-@rule("nll_loss_backward")
-def _nll_loss_backward(
-    low: Lowering,
-    gradient: ValueRef,
-    x: ValueRef,
-    target: ValueRef,
-    weight: Any,
-    reduction: int,
-    ignore: int,
-    count: ValueRef,
-) -> ValueRef:
-    kept, safe = _targets(low, x, target, weight, ignore)
-    rows, classes = x.type.shape
-    share = low.op("neg", low.op("div", gradient, count) if reduction == _MEAN else gradient)
-    share = low.broadcast(low.reshape(share, (rows, 1)) if reduction == _NONE else share, (rows, classes))
-    class_ = low.op("iota", dtype=safe.type.dtype, shape=(rows, classes), dimension=1)
-    hit = low.op("eq", class_, low.broadcast(low.reshape(safe, (rows, 1)), (rows, classes)))
-    hit = low.op("and", hit, low.broadcast(low.reshape(kept, (rows, 1)), (rows, classes)))
-    return low.op("select_n", hit, low.full(0, x.type.dtype, (rows, classes)), share)
-
-
-@rule("mse_loss")
-def _mse_loss(low: Lowering, x: ValueRef, target: ValueRef, reduction: int = _MEAN) -> ValueRef:
-    shape = x.type.shape
-    difference = low.op("sub", x, low.tensor(target, x.type.dtype, shape))
-    square = low.op("mul", difference, difference)
-    if reduction == _NONE:
-        return square
-    total = low.reduce("reduce_sum", square, range(len(shape)))
-    return total if reduction == _SUM else low.op("div", total, low.full(x.type.size, x.type.dtype, ()))
-
-
-@rule("mse_loss_backward")
-def _mse_loss_backward(low: Lowering, gradient: ValueRef, x: ValueRef, target: ValueRef, reduction: int) -> ValueRef:
-    shape, dtype = x.type.shape, x.type.dtype
-    difference = low.op("sub", x, low.tensor(target, dtype, shape))
-    factor = 2 / x.type.size if reduction == _MEAN else 2.0
-    scaled = low.op("mul", low.full(factor, dtype, shape), difference)
-    return low.op("mul", scaled, low.broadcast(gradient, shape))

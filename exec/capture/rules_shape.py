@@ -49,6 +49,28 @@ def cut(low: Lowering, x: ValueRef, axis: int, start: int, stop: int, stride: in
     return low.op("slice", x, start_indices=starts, limit_indices=limits, strides=strides)
 
 
+def spread(low: Lowering, x: ValueRef, axis: int, step: int) -> ValueRef:
+    """Return `x` with step - 1 zeros between neighbours along an axis: n elements become (n - 1) step + 1."""
+    count = x.type.shape[axis]
+    if step == 1 or count <= 1:
+        return x
+    before, after = x.type.shape[:axis], x.type.shape[axis + 1 :]
+    slots = low.reshape(x, (*before, count, 1, *after))
+    high = [step - 1 if i == axis + 1 else 0 for i in range(slots.type.rank)]
+    zero = low.builder.scalar(0, x.type.dtype)
+    wide = low.op("pad", slots, zero, low=[0] * slots.type.rank, high=high)
+    return cut(low, low.reshape(wide, (*before, count * step, *after)), axis, 0, (count - 1) * step + 1)
+
+
+def place(low: Lowering, part: ValueRef, axis: int, start: int, size: int) -> ValueRef:
+    """Return zeros of `size` along `axis` with `part` at `start`."""
+    before, after = [0] * part.type.rank, [0] * part.type.rank
+    before[axis], after[axis] = start, size - start - part.type.shape[axis]
+    if not before[axis] and not after[axis]:
+        return part
+    return low.op("pad", part, low.builder.scalar(0, part.type.dtype), low=before, high=after)
+
+
 @rule("slice")
 def _slice(
     low: Lowering, x: ValueRef, axis: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -107,25 +129,16 @@ def _flip(low: Lowering, x: ValueRef, axes: Sequence[int]) -> ValueRef:
 def _slice_backward(
     low: Lowering, gradient: ValueRef, sizes: Sequence[int], axis: int, start: int, end: int, step: int
 ) -> ValueRef:
-    if step != 1:
-        raise CaptureError("the gradient of a slice with a step has no rule")
     axis %= len(sizes)
     first, _, _ = slice(start, end).indices(sizes[axis])
-    return _placed(low, gradient, axis, first, sizes[axis])
+    return place(low, spread(low, gradient, axis, step), axis, first, sizes[axis])
 
 
 @rule("select_backward")
 def _select_backward(low: Lowering, gradient: ValueRef, sizes: Sequence[int], axis: int, index: int) -> ValueRef:
     axis %= len(sizes)
     slot = [1 if i == axis else n for i, n in enumerate(sizes)]
-    return _placed(low, low.reshape(gradient, slot), axis, index % sizes[axis], sizes[axis])
-
-
-def _placed(low: Lowering, part: ValueRef, axis: int, start: int, size: int) -> ValueRef:
-    """Return zeros of `size` along `axis` with `part` at `start`."""
-    lows, highs = [0] * part.type.rank, [0] * part.type.rank
-    lows[axis], highs[axis] = start, size - start - part.type.shape[axis]
-    return low.op("pad", part, low.builder.scalar(0, part.type.dtype), low=lows, high=highs)
+    return place(low, low.reshape(gradient, slot), axis, index % sizes[axis], sizes[axis])
 
 
 @rule("embedding")

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from samebits.exec.capture.attention import own_attention
 from samebits.exec.capture.draw_calls import Draws
+from samebits.exec.capture.rewritten import REWRITTEN
 from samebits.exec.capture.rules import SUPPORTED
 from samebits.exec.capture.sites import Sites
 from samebits.exec.capture.source import line_of
@@ -52,7 +53,7 @@ def trace(
         return tuple(result.values())
 
     flat = _fake(tuple(given.values()))
-    module = guarded(lambda: make_fx(run, tracing_mode="fake")(*flat))
+    module = guarded(lambda: make_fx(run, decomposition_table=dict(REWRITTEN), tracing_mode="fake")(*flat))
     return Trace(module, tuple(given), tuple(outputs), lines)
 
 

@@ -21,8 +21,7 @@ _PASSED = ("profiler::", "prim::")
 class CaptureWatch(TorchDispatchMode):
     """Refuses ops without a lowering rule, Python values of tensors, tensors from outside, and writes to inputs.
 
-    `lines` collects the user's lines at which each op was called. Random calls become draws from the job's key, and a
-    batch norm that trains, which writes its running statistics without saying so, is made to say so.
+    `lines` collects the user's lines at which each op was called. Random calls become draws from the job's key.
     """
 
     def __init__(
@@ -38,15 +37,18 @@ class CaptureWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check one ATen call, then let it go on."""
         kwargs = dict(kwargs or {})
+        if func.namespace == "aten" and functional_name(func) not in self._supported and not self._draws.handles(func):
+            with self:
+                found = func.decompose(*args, **kwargs)  # what torch defines by other ops
+            if found is not NotImplemented:
+                return found
         try:
             self._check_call(func, args, kwargs)
             if self._draws.handles(func):
                 return self._draws.call(func, args, kwargs)
         except CaptureError as error:
             self._refused = self._refused or CaptureError(error.reason, error.where or current_line())
-            raise self._refused from error
-        if func is torch.ops.aten.native_batch_norm.default and args[5] and args[3] is not None:
-            return _train_batch_norm(*args)
+            raise self._refused from None
         return func(*args, **kwargs)
 
     def check(self) -> None:
@@ -86,17 +88,6 @@ class CaptureWatch(TorchDispatchMode):
                 )
         if func._schema.is_mutable and args and _storage(args[0]) in self._inputs:
             raise CaptureError(f"{name} writes into an input of the step; write into a clone of it", line)
-
-
-def _train_batch_norm(
-    x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Normalize by the batch and write the running statistics where the graph sees it."""
-    functional = torch.ops.aten._native_batch_norm_legit_functional.default
-    result = functional(x, weight, bias, mean, variance, training, momentum, epsilon)
-    mean.copy_(result[3])
-    variance.copy_(result[4])
-    return result[0], result[1], result[2]
 
 
 def functional_name(func: Any) -> str:
