@@ -13,7 +13,7 @@ from samebits.cli.output import CommandError, command, print_fields, print_json,
 from samebits.cli.script import resolve_job
 from samebits.exec.canonical import GRAPH_KIND, parse_graph
 from samebits.exec.job import Job
-from samebits.exec.job_file import EMBED, list_tensors, save_job
+from samebits.exec.job_file import EMBED, list_tensors, packed_size_bytes, save_job
 from samebits.exec.runner import put_job
 
 app = typer.Typer(help="Capture jobs and look into them.", no_args_is_help=True)
@@ -45,6 +45,7 @@ def capture_command(
         "file": str(output),
         "size_bytes": size_bytes,
         "definition_bytes": job.definition_size_bytes(),
+        "packed_bytes": packed_size_bytes(job),
     }
     print_json(fields) if json else print_fields(fields)
 
@@ -75,7 +76,12 @@ def show_command(
         "arithmetic": spec.arithmetic,
         "step graph": spec.step,
         "evaluation graph": spec.evaluation.graph if spec.evaluation else "none",
+        "init graph": spec.init or "none",
+        "schedule": spec.schedule or "none",
+        "seed": spec.seed,
+        "capture": str(spec.check) or "compared with eager PyTorch",
         "definition_bytes": job.definition_size_bytes(),
+        "packed_bytes": packed_size_bytes(job),
     }
     if json:
         parts = [

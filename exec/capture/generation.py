@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import torch
 
-from samebits.exec.capture.inference import OUTPUT, POSITION
+from samebits.exec.capture.inference import POSITION
 from samebits.exec.capture.program import EagerRun
 from samebits.exec.capture.subject import MODEL, Subject, Tensors, everything_kept
 from samebits.exec.capture.swap import swapped
 from samebits.exec.errors import CaptureError
 from samebits.exec.job import BATCH, STATE
+from samebits.exec.outputs import OUTPUT
 
 PROMPT: Final = "prompt"
 TOKENS: Final = OUTPUT + "tokens"

@@ -17,8 +17,8 @@ from samebits.exec.capture.subject import MODEL, Subject, Tensors, everything_ke
 from samebits.exec.capture.swap import swapped
 from samebits.exec.errors import CaptureError
 from samebits.exec.job import BATCH, STATE
+from samebits.exec.outputs import OUTPUT
 
-OUTPUT: Final = "output/"
 POSITION: Final = "position"
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samebits.cas import Digest, Store
     from samebits.exec.apply import apply
+    from samebits.exec.inference import generation_job, inference_job
     from samebits.exec.job import Job
     from samebits.exec.job_file import load_job, save_job
+    from samebits.exec.outputs import outputs
     from samebits.exec.runner import Run, run
     from samebits.exec.training import training_job
     from samebits.exec.verify import Verdict, verify
@@ -23,7 +25,10 @@ __all__ = [
     "Store",
     "Verdict",
     "apply",
+    "generation_job",
+    "inference_job",
     "load_job",
+    "outputs",
     "run",
     "save_job",
     "training_job",
@@ -34,8 +39,10 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Digest", "Store"), "samebits.cas"),
     "apply": "samebits.exec.apply",
+    **dict.fromkeys(("generation_job", "inference_job"), "samebits.exec.inference"),
     "Job": "samebits.exec.job",
     **dict.fromkeys(("load_job", "save_job"), "samebits.exec.job_file"),
+    "outputs": "samebits.exec.outputs",
     **dict.fromkeys(("Run", "run"), "samebits.exec.runner"),
     "training_job": "samebits.exec.training",
     **dict.fromkeys(("Verdict", "verify"), "samebits.exec.verify"),
