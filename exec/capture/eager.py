@@ -102,7 +102,7 @@ def _check_state_agrees(
     noise = _NOISE * max(map(_size, changes.values()), default=0.0)
     errors = {}
     for name, wanted in changes.items():
-        actual, kept = _wide(found[name]) - _wide(before[name]), _above_noise(name, changes)
+        actual, kept = _wide(found[name]) - _wide(before[name]), _above_noise(name, changes, tolerance)
         allowed = noise + _rounding(after[name])
         errors[name] = _error(wanted[kept], actual[kept], max(_size(wanted), noise), allowed)
     worst = max(errors, key=lambda name: errors[name], default=None)
@@ -113,13 +113,17 @@ def _check_state_agrees(
         )
 
 
-def _above_noise(name: str, changes: Mapping[str, Array]) -> Any:
-    """Return which elements to compare: of a parameter with a moment, those whose moment is above rounding noise."""
+def _above_noise(name: str, changes: Mapping[str, Array], tolerance: float) -> Any:
+    """Return which elements to compare: of a parameter with a moment, those whose moment is above rounding noise.
+
+    Noise is a hundredth of the moment's largest element, or what a loose tolerance grants every moment, a few times.
+    """
     moment = changes.get(STATE + OPTIMIZER + name.removeprefix(STATE + MODEL) + _MOMENT)
     if not name.startswith(STATE + MODEL) or moment is None:
         return ...
     largest = max(_size(change) for other, change in changes.items() if other.endswith(_MOMENT))
-    return np.abs(moment) > max(1e-2 * _size(moment), 1e-4 * largest)
+    noise = 1e-2 if tolerance <= 1e-2 else min(3 * tolerance, 0.5)
+    return np.abs(moment) > max(noise * _size(moment), 1e-2 * noise * largest)
 
 
 def _wide(x: Array) -> Array:

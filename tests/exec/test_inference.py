@@ -19,15 +19,25 @@ from samebits.cas import get_file, get_tensor, put_file, reachable, read_tree  #
 from samebits.exec.errors import CaptureError, JobError, RunError  # noqa: E402
 
 SIZES: dict[str, Any] = {
-    **{"vocab_size": 99, "hidden_size": 32, "intermediate_size": 37},
-    **{"num_hidden_layers": 2, "num_attention_heads": 4},
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 37,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
 }
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 TOKENS = np.random.default_rng(0).integers(3, 90, (2, 7))
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 WHISPER: dict[str, Any] = {
-    **{"vocab_size": 99, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "num_mel_bins": 8},
-    **{"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 37, "decoder_ffn_dim": 37},
-    **{"max_source_positions": 20, "max_target_positions": 20, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "vocab_size": 99,
+    "d_model": 32,
+    "num_mel_bins": 8,
+    "max_source_positions": 20,
+    "max_target_positions": 20,
+    **{f"{part}_layers": 2 for part in ("encoder", "decoder")},
+    **{f"{part}_attention_heads": 4 for part in ("encoder", "decoder")},
+    **{f"{part}_ffn_dim": 37 for part in ("encoder", "decoder")},
+    **SPECIAL,
 }
 
 
