@@ -98,7 +98,8 @@ class GraphBuilder:
         number: dict[Any, int] = {self._inputs[name].key: i for i, name in enumerate(names)}
         nodes = []
         for position, (op, operands, attributes, callee, results) in enumerate(self._nodes):
-            nodes.append(GraphNode(op, tuple(number[operand.key] for operand in operands), attributes, callee))
+            values = tuple(number[operand.key] for operand in operands)
+            nodes.append(GraphNode(op, values, attributes, callee, results))
             first = len(number)
             number |= {(position, i): first + i for i in range(results)}
         outputs = tuple((name, number[self._outputs[name].key]) for name in sorted(self._outputs, key=str.encode))

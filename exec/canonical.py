@@ -6,6 +6,11 @@ the outputs (in the order of their names, operands left to right) finishes them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise, takewhile
+from typing import Final
+
 from samebits.cas import Digest, Node, node_address
 from samebits.cas.encoding import Value
 from samebits.exec.errors import GraphError
@@ -13,6 +18,7 @@ from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, GraphN
 from samebits.kernels.types import AttributeValue, TensorType
 
 GRAPH_KIND = "graph"
+MAX_NAMES_LENGTH: Final = 1 << 26  # characters of all names of inputs, or of outputs, which few bytes can stand for
 
 
 def canonicalize(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Graph:
@@ -36,7 +42,7 @@ def canonicalize(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Graph:
             if missing:
                 pending.extend(missing)
                 continue
-            node = GraphNode(old.op, tuple(number[operand] for operand in old.operands), old.attributes, old.callee)
+            node = replace(old, operands=tuple(number[operand] for operand in old.operands))
             results = typed.results[defined_by[value]]
             if node not in shared:
                 shared[node] = count
@@ -50,23 +56,61 @@ def canonicalize(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Graph:
 def graph_node(graph: Graph) -> Node:
     """Return a canonical graph as a node of the store.
 
-    Example: y = a + a of f32[2] is ``["graph", {"inputs": [["a"], [["f32", [2]]]], "nodes": [["add", [0, 0]]],
-    "outputs": [["y"], [1]]}]``: names and types of the inputs, names and values of the outputs; attributes follow the
-    operands as a map, a call's graph as an address. (A step has hundreds of inputs and outputs of the same names. Names
-    in one piece pack well.)
+    Example: y = a + a of f32[2] is ``["graph", {"inputs": [[[0, "a"]], [["f32", [2]]]], "nodes": [["add", [1, 1]]],
+    "outputs": [[[0, "y"]], [1]]}]``: names and types of the inputs, names and values of the outputs; attributes follow
+    the operands as a map, a call's graph as an address, and then the number of its results. Written so that what
+    repeats packs well: a name as `_shorten` has it, an operand as `_Distances` has it, an output as the difference to
+    the output before it.
     """
     nodes: list[Value] = []
+    distances = _Distances(len(graph.inputs))
     for node in graph.nodes:
-        encoded: list[Value] = [node.op, list(node.operands)]
+        encoded: list[Value] = [node.op, list(distances.convert(node.operands, node.callee, -1))]
         if node.callee is not None:
-            encoded.append(node.callee)
+            encoded.extend((node.callee, node.results))
         elif node.attributes:
             encoded.append({name: _thaw(value) for name, value in node.attributes})
         nodes.append(encoded)
+        distances.pass_node(node)
     types: list[Value] = [[tensor.dtype, list(tensor.shape)] for _, tensor in graph.inputs]
-    inputs: list[Value] = [[name for name, _ in graph.inputs], types]
-    outputs: list[Value] = [[name for name, _ in graph.outputs], [value for _, value in graph.outputs]]
+    values = [value for _, value in graph.outputs]
+    steps: list[Value] = [value - before for before, value in pairwise([0, *values])]
+    inputs: list[Value] = [_shorten([name for name, _ in graph.inputs]), types]
+    outputs: list[Value] = [_shorten([name for name, _ in graph.outputs]), steps]
     return Node(GRAPH_KIND, {"inputs": inputs, "nodes": nodes, "outputs": outputs})
+
+
+class _Distances:
+    """How operands are written: an operand by how far before the first result of its node it stands.
+
+    In a call of a graph that was called before, each is written by how far after the same operand of the call before.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        self._first = inputs  # result of the node
+        self._calls: dict[Digest, tuple[int, ...]] = {}  # the operands of the last call of each graph
+
+    def convert(self, numbers: Sequence[int], callee: Digest | None, sign: int) -> tuple[int, ...]:
+        """Return values for what is written (sign 1), or what is written for values (sign -1)."""
+        before = None if callee is None else self._calls.get(callee)
+        if before is None or len(before) != len(numbers):  # check_graph refuses other numbers of operands
+            return tuple(self._first - number for number in numbers)
+        return tuple(number + sign * value for number, value in zip(numbers, before, strict=True))
+
+    def pass_node(self, node: GraphNode) -> None:
+        """Go on to the node after a node."""
+        self._first += node.results
+        if node.callee is not None:
+            self._calls[node.callee] = node.operands
+
+
+def _shorten(names: Sequence[str]) -> list[Value]:
+    """Return each name as [how many of its first characters the name before it has too, the other characters]."""
+    shortened: list[Value] = []
+    for before, name in pairwise(["", *names]):
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, name, strict=False)))
+        shortened.append([shared, name[shared:]])
+    return shortened
 
 
 def graph_address(graph: Graph) -> Digest:
@@ -95,34 +139,62 @@ def parse_graph(node: Node) -> Graph:
                 inputs.append((name, TensorType(dtype, tuple(_integer(size, f"input {name!r}") for size in shape))))
             case _:
                 raise GraphError("the type of an input is [dtype, shape]")
-    nodes = [_parse_node(item, i) for i, item in enumerate(_items(node.body["nodes"], "nodes"))]
-    outputs = [(name, _integer(value, f"output {name!r}")) for name, value in _named(node.body["outputs"], "outputs")]
-    return Graph(tuple(inputs), tuple(nodes), tuple(outputs))
+    nodes: list[GraphNode] = []
+    distances = _Distances(len(inputs))
+    for position, item in enumerate(_items(node.body["nodes"], "nodes")):
+        written = _parse_node(item, f"node {position}")
+        nodes.append(replace(written, operands=distances.convert(written.operands, written.callee, 1)))
+        distances.pass_node(nodes[-1])
+    steps = [(name, _integer(step, f"output {name!r}")) for name, step in _named(node.body["outputs"], "outputs")]
+    values = accumulate(step for _, step in steps)
+    outputs = tuple((name, value) for (name, _), value in zip(steps, values, strict=True))
+    return Graph(tuple(inputs), tuple(nodes), outputs)
 
 
-def _parse_node(item: Value, position: int) -> GraphNode:
-    where = f"node {position}"
+def _parse_node(item: Value, where: str) -> GraphNode:
+    """Return a node with its operands as they are written."""
     if isinstance(item, list) and item and isinstance(item[0], str) and not item[0].isprintable():
         raise GraphError(f"{where}: the operation {item[0][:80]!r} is unprintable")
     match item:
         case [str() as op, [*operands]]:
             return GraphNode(op, tuple(_integer(operand, where) for operand in operands))
-        case [str() as op, [*operands], Digest() as callee] if op == CALL:
-            return GraphNode(op, tuple(_integer(operand, where) for operand in operands), (), callee)
+        case [str() as op, [*operands], Digest() as callee, results] if op == CALL:
+            count = _integer(results, where)
+            if count < 1:
+                raise GraphError(f"{where}: a call with {count} results")
+            return GraphNode(op, tuple(_integer(operand, where) for operand in operands), (), callee, count)
         case [str() as op, [*operands], dict() as attributes] if attributes:
             frozen = tuple((name, _freeze(value, where)) for name, value in attributes.items())
             return GraphNode(op, tuple(_integer(operand, where) for operand in operands), frozen)
         case _:
-            raise GraphError(f"{where} is not [op, operands], [op, operands, attributes] or [call, operands, graph]")
+            forms = "[op, operands], [op, operands, attributes] or [call, operands, graph, results]"
+            raise GraphError(f"{where} is not {forms}")
 
 
 def _named(value: Value, what: str) -> list[tuple[str, Value]]:
-    """Return the pairs of [[name, ...], [item, ...]]."""
+    """Return the pairs of [[shortened name, ...], [item, ...]]."""
     match value:
-        case [[*names], [*items]] if len(names) == len(items) and all(isinstance(name, str) for name in names):
-            return list(zip([str(name) for name in names], items, strict=True))
+        case [[*shortened], [*items]] if len(shortened) == len(items):
+            return list(zip(_lengthen(shortened, what), items, strict=True))
         case _:
             raise GraphError(f"{what} are not [names, as many items]")
+
+
+def _lengthen(shortened: list[Value], what: str) -> list[str]:
+    """Return the names that `_shorten` made short; raises GraphError for what it does not make."""
+    names, length = [""], 0
+    for entry in shortened:
+        match entry:
+            case [int() as shared, str() as rest] if not isinstance(shared, bool) and shared >= 0:
+                names.append(names[-1][:shared] + rest)
+            case _:
+                raise GraphError(f"a name of {what} is not [shared characters, other characters]")
+        length += len(names[-1])
+        if length > MAX_NAMES_LENGTH:
+            raise GraphError(f"the names of {what} have more than {MAX_NAMES_LENGTH} characters")
+    if _shorten(names[1:]) != shortened:
+        raise GraphError(f"the names of {what} are not as short as they can be")
+    return names[1:]
 
 
 def _items(value: Value, name: str) -> list[Value]:

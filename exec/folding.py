@@ -1,23 +1,24 @@
 """Fold a graph: structure that repeats becomes a subgraph, stored once and called wherever it occurs.
 
 The nodes are put in an order in which layers of one kind are runs that match (`repeats.py`). Such runs are replaced by
-calls, the most saving first, again and again, within subgraphs as well, until nothing is saved. No node is duplicated
-or lost: with every call laid out inline the graph is the same as before.
+calls, the most saving first, again and again, within subgraphs as well, until nothing is saved. Constants and
+broadcasts are repeated in each subgraph that needs them (`items.py`), and nothing else: with every call laid out inline
+and equal nodes shared the graph is the same as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from samebits.cas import Digest
 from samebits.exec.canonical import canonicalize, graph_address
 from samebits.exec.graph import CALL, MAX_CALL_DEPTH, MAX_LAUNCHES, Graph, GraphNode, TypedGraph, check_graph
+from samebits.exec.items import BROADCAST, Attributes, Source, list_items
 from samebits.exec.repeats import Item, Repeat, find_repeats, outside_values
-from samebits.kernels.types import AttributeValue, TensorType
+from samebits.kernels.types import TensorType
 
-_Operation: TypeAlias = tuple[str, tuple[tuple[str, AttributeValue], ...]]
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _MAIN: Final = 0  # the body of the graph itself
 
@@ -49,23 +50,15 @@ class _Folding:
     def __init__(self, typed: TypedGraph) -> None:
         self._graph = typed.graph
         self._types = list(typed.types)  # of every value
-        self._operations: dict[int, _Operation] = {}  # by token
+        listed = list_items(typed)
+        self._operations = listed.operations  # by token
+        self._constants = listed.constants  # by value
+        self._outputs = listed.outputs
         self._callees: dict[int, int] = {}  # body, by token
         inputs = tuple(range(len(typed.graph.inputs)))
-        self._bodies = {_MAIN: _Body(inputs, self._list_items(typed), tuple(v for _, v in typed.graph.outputs))}
+        self._bodies = {_MAIN: _Body(inputs, listed.items, tuple(value for value, _ in listed.outputs))}
         self._built: dict[int, Digest] = {}
         self._library: dict[Digest, Graph] = {}
-
-    def _list_items(self, typed: TypedGraph) -> tuple[Item, ...]:
-        tokens: dict[object, int] = {}
-        items: list[Item] = []
-        for place in _order(typed):
-            node = typed.graph.nodes[place]
-            key = (node.op, node.attributes, tuple(typed.types[value] for value in node.operands))
-            token = tokens.setdefault(key, len(tokens))
-            self._operations[token] = (node.op, node.attributes)
-            items.append(Item(token, node.operands, typed.results[place]))
-        return tuple(items)
 
     def run(self) -> None:
         """Replace what repeats until nothing is saved, or until calls would reach a limit of the graph."""
@@ -76,7 +69,7 @@ class _Folding:
                 items.extend(self._bodies[body].items)
                 ends[len(items)] = body
                 items.append(Item(self._new_token(len(ends)), self._bodies[body].outputs, ()))
-            repeats = find_repeats(items)
+            repeats = find_repeats(items, self._constants)
             before = dict(self._bodies)
             self._replace(items, ends, repeats)
             launches, depth = self._extent(_MAIN, {})
@@ -96,7 +89,7 @@ class _Folding:
             token = self._new_token()
             self._callees[token] = max(self._bodies) + 1
             windows = [items[start : start + repeat.length] for start in repeat.starts]
-            operands = _arguments(windows)
+            operands = _arguments(windows, self._constants)
             self._bodies[self._callees[token]] = self._copy(windows[0], operands[0], repeat.outputs)
             for start, window, values in zip(repeat.starts, windows, operands, strict=True):
                 results = tuple(window[offset].results[slot] for offset, slot in repeat.outputs)
@@ -119,111 +112,94 @@ class _Folding:
             fresh[value] = len(self._types)
             self._types.append(self._types[value])
         items = tuple(
-            Item(item.token, tuple(fresh[v] for v in item.operands), tuple(fresh[v] for v in item.results))
+            Item(item.token, tuple(fresh.get(v, v) for v in item.operands), tuple(fresh[v] for v in item.results))
             for item in window
         )
         results = tuple(items[offset].results[slot] for offset, slot in outputs)
         return _Body(tuple(fresh[value] for value in inputs), items, results)
 
     def _extent(self, body: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-        """Return the launches and the depth of a body as `check_graph` counts them."""
+        """Return the depth of a body, and at least the launches, as `check_graph` counts them."""
         if body not in known:
-            launches = depth = 0
+            launches, depth = len(self._bodies[body].outputs), 0
             for item in self._bodies[body].items:
-                launches += 1
+                launches += 1 + sum(value in self._constants for value in item.operands)
                 if item.token in self._callees:
                     below = self._extent(self._callees[item.token], known)
                     launches, depth = launches + len(item.results) + below[0], max(depth, 1 + below[1])
+                else:
+                    launches += sum(broadcast is not None for broadcast in self._operations[item.token].broadcasts)
             known[body] = launches, depth
         return known[body]
 
     def build(self) -> tuple[Graph, dict[Digest, Graph]]:
         """Return the folded graph and its subgraphs."""
-        main = self._bodies[_MAIN]
-        inputs, nodes, numbers = self._graph.inputs, *self._build_nodes(main)
-        outputs = tuple((name, numbers[value]) for name, value in self._graph.outputs)
-        return canonicalize(Graph(inputs, nodes, outputs), self._library), self._library
+        names = [name for name, _ in self._graph.outputs]
+        return self._build_graph(self._bodies[_MAIN], self._graph.inputs, names, self._outputs), self._library
 
     def _build_body(self, number: int) -> Digest:
         if number not in self._built:
             body = self._bodies[number]
-            nodes, numbers = self._build_nodes(body)
-            inputs: list[tuple[str, TensorType]] = []
-            for name, value in zip(_names(len(body.inputs)), body.inputs, strict=True):
-                inputs.append((name, self._types[value]))
-            outputs = zip(_names(len(body.outputs)), (numbers[value] for value in body.outputs), strict=True)
-            graph = canonicalize(Graph(tuple(inputs), nodes, tuple(outputs)), self._library)
+            types = [self._types[value] for value in body.inputs]
+            inputs = tuple(zip(_names(len(types)), types, strict=True))
+            graph = self._build_graph(
+                body, inputs, _names(len(body.outputs)), [(value, None) for value in body.outputs]
+            )
             self._built[number] = graph_address(graph)
             self._library[self._built[number]] = graph
         return self._built[number]
 
-    def _build_nodes(self, body: _Body) -> tuple[tuple[GraphNode, ...], dict[int, int]]:
-        """Return the nodes of a body, and the number of each value in its graph."""
-        numbers = {value: number for number, value in enumerate(body.inputs)}
-        nodes: list[GraphNode] = []
+    def _build_graph(
+        self, body: _Body, inputs: tuple[tuple[str, TensorType], ...], names: Sequence[str], outputs: Sequence[Source]
+    ) -> Graph:
+        nodes = _NodeList(body.inputs, self._constants)
         for item in body.items:
-            operands = tuple(numbers[value] for value in item.operands)
             if item.token in self._callees:
-                nodes.append(GraphNode(CALL, operands, (), self._build_body(self._callees[item.token])))
+                operands = tuple(nodes.find(value) for value in item.operands)
+                callee = self._build_body(self._callees[item.token])
+                nodes.append(GraphNode(CALL, operands, (), callee, len(item.results)), item.results)
             else:
-                op, attributes = self._operations[item.token]
-                nodes.append(GraphNode(op, operands, attributes))
-            numbers |= {value: len(numbers) + offset for offset, value in enumerate(item.results)}
-        return tuple(nodes), numbers
+                do = self._operations[item.token]
+                operands = tuple(nodes.find(*source) for source in zip(item.operands, do.broadcasts, strict=True))
+                nodes.append(GraphNode(do.op, operands, do.attributes), item.results)
+        results = tuple((name, nodes.find(*source)) for name, source in zip(names, outputs, strict=True))
+        return canonicalize(Graph(inputs, tuple(nodes.nodes), results), self._library)
 
 
-def _order(typed: TypedGraph) -> list[int]:
-    """Return the nodes of a graph without calls, by their places, in an order that keeps layers together.
+class _NodeList:
+    """The nodes of a graph under construction, among them the constants and broadcasts that the others need."""
 
-    First come nodes that only constants and scalar inputs decide: what layers share is then outside all of them, not
-    inside the first. Then the spine, in the order in which a walk from the deepest output finishes it: the walk goes
-    first to where the longest path leads, so it follows the layers, and what joins from the side comes where it is
-    used. What only another output needs, as an update of a weight, is put into the spine as soon as it can be computed.
+    def __init__(self, inputs: Sequence[int], constants: Mapping[int, GraphNode]) -> None:
+        self.nodes: list[GraphNode] = []
+        self._constants = constants
+        self._numbers = {value: number for number, value in enumerate(inputs)}  # of each value in the new graph
+        self._count = len(inputs)
+
+    def append(self, node: GraphNode, results: Sequence[int]) -> None:
+        """Append a node that defines values."""
+        self._numbers |= {value: self._count + offset for offset, value in enumerate(results)}
+        self.nodes.append(node)
+        self._count += node.results
+
+    def find(self, value: int, broadcast: Attributes | None = None) -> int:
+        """Return the number of a value, or of its broadcast, which is appended, as a new constant is."""
+        if value not in self._numbers:
+            self.append(self._constants[value], (value,))
+        if broadcast is None:
+            return self._numbers[value]
+        self.append(GraphNode(BROADCAST, (self._numbers[value],), broadcast), ())
+        return self._count - 1
+
+
+def _arguments(windows: Sequence[Sequence[Item]], constants: Container[int]) -> list[tuple[int, ...]]:
+    """Return what each of some matching windows uses from outside: what all share, then the rest by first use.
+
+    A constant that all use is no argument.
     """
-    inputs = len(typed.graph.inputs)
-    depth = [0] * len(typed.types)  # nodes on the longest path to a value
-    early = {value for value, (_, tensor) in enumerate(typed.graph.inputs) if not tensor.shape}
-    for value, node in enumerate(typed.graph.nodes, inputs):
-        depth[value] = 1 + max((depth[operand] for operand in node.operands), default=0)
-        if early.issuperset(node.operands):
-            early.add(value)
-    ready = dict.fromkeys((*range(inputs), *early), -1)  # value -> place in the spine after which it is there
-    ordered = [(-1, value - inputs) for value in sorted(early) if value >= inputs]
-    spine = True
-    for output in sorted((value for _, value in typed.graph.outputs), key=lambda value: -depth[value]):
-        new = _walk(typed.graph, output, ready, depth)
-        if spine:
-            ready |= {value: place for place, value in enumerate(new)}
-            spine = not new
-        elif new:
-            outside = {operand for value in new for operand in typed.graph.nodes[value - inputs].operands} - {*new}
-            ready |= dict.fromkeys(new, max(ready[value] for value in outside))
-        ordered.extend((ready[value], value - inputs) for value in new)
-    return [place for _, place in sorted(ordered, key=lambda pair: pair[0])]
-
-
-def _walk(graph: Graph, output: int, done: Container[int], depth: Sequence[int]) -> list[int]:
-    """Return the values that an output needs and that are not done, operands first, the deepest operand first."""
-    found: dict[int, None] = {}
-    pending = [output]
-    while pending:
-        value = pending[-1]
-        operands = () if value in done or value in found else graph.nodes[value - len(graph.inputs)].operands
-        missing = [operand for operand in reversed(operands) if operand not in done and operand not in found]
-        if missing:
-            pending.extend(sorted(missing, key=depth.__getitem__))
-            continue
-        pending.pop()
-        if value not in done:
-            found[value] = None
-    return list(found)
-
-
-def _arguments(windows: Sequence[Sequence[Item]]) -> list[tuple[int, ...]]:
-    """Return what each of some matching windows uses from outside: what all share, then the rest by first use."""
     outside = [outside_values(window) for window in windows]
     differ = [len(set(values)) > 1 for values in zip(*outside, strict=True)]
-    order = sorted(range(len(differ)), key=differ.__getitem__)
+    wanted = [i for i, value in enumerate(outside[0]) if differ[i] or value not in constants]
+    order = sorted(wanted, key=differ.__getitem__)
     return [tuple(values[i] for i in order) for values in outside]
 
 

@@ -32,6 +32,7 @@ class GraphNode:
     operands: tuple[int, ...]
     attributes: tuple[tuple[str, AttributeValue], ...] = ()  # in the order of their names
     callee: Digest | None = None
+    results: int = 1  # the outputs of the callee, 1 otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def _infer(
     if node.op != CALL:
         if node.callee is not None:
             raise GraphError(f"{node.op} names a graph, only call does")
+        if node.results != 1:
+            raise GraphError(f"{node.op} has 1 result, not {node.results}")
         op = find_op(node.op)
         given = dict(node.attributes)
         if tuple(sorted(given.items())) != node.attributes or op.check_attributes(given) != given:
@@ -147,6 +150,8 @@ def _infer(
     wanted = tuple(tensor for _, tensor in callee.graph.inputs)
     if operands != wanted:
         raise GraphError(f"call: operands {_list(operands)} do not fit the inputs {_list(wanted)} of {node.callee}")
+    if len(callee.outputs) != node.results:
+        raise GraphError(f"call: graph {node.callee} has {len(callee.outputs)} outputs, not {node.results}")
     return tuple(callee.outputs.values())
 
 

@@ -121,7 +121,7 @@ def packed_size_bytes(job: Job) -> int:
 
 
 def _pack(nodes: list[bytes]) -> bytes:
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "pb": 0}]  # bytes stand anywhere
     return lzma.compress(encode(list(nodes)), check=lzma.CHECK_CRC32, filters=filters)
 
 

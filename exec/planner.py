@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from samebits.cas import Digest
 from samebits.exec.errors import RunError
-from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, TypedGraph, check_graph
+from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, GraphNode, TypedGraph, check_graph
 from samebits.kernels.types import TensorType
 
 ASSUMED_MEMORY_BYTES: Final = 8 << 30  # where the system does not say what is free
@@ -48,7 +48,10 @@ class Plan:
 
 
 def plan_graph(graph: Graph, library: GraphLibrary = EMPTY_LIBRARY) -> Plan:
-    """Return the plan of a graph, calls laid out inline; raises GraphError if the graph is malformed."""
+    """Return the plan of a graph, calls laid out inline; raises GraphError if the graph is malformed.
+
+    Nodes that are equal once the calls are laid out are computed once.
+    """
     known: dict[Digest, TypedGraph] = {}
     typed = check_graph(graph, library, known)
     flat = _Flattener(known)
@@ -116,12 +119,13 @@ def size_text(size_bytes: int) -> str:
 
 
 class _Flattener:
-    """Numbers the values of a graph and of every graph it calls; `types` holds the type of each value."""
+    """Numbers the values of a graph and of every graph it calls, equal ones once; `types` holds the type of each."""
 
     def __init__(self, known: dict[Digest, TypedGraph]) -> None:
         self._known = known
         self.launches: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = []
         self.types: list[TensorType] = []
+        self._shared: dict[GraphNode, int] = {}  # node on the values of the plan -> its result
 
     def new_value(self, tensor: TensorType) -> int:
         self.types.append(tensor)
@@ -134,9 +138,12 @@ class _Flattener:
             if node.op == CALL:
                 values.extend(self._inline(node.callee, list(operands), f"{prefix}{position}/"))
                 continue
-            result = self.new_value(typed.types[numbers[0]])
-            values.append(result)
-            self.launches.append((node.op, operands, (result,), dict(node.attributes), f"{prefix}{position}"))
+            same = GraphNode(node.op, operands, node.attributes)
+            if same not in self._shared:
+                self._shared[same] = self.new_value(typed.types[numbers[0]])
+                where = f"{prefix}{position}"
+                self.launches.append((node.op, operands, (self._shared[same],), dict(node.attributes), where))
+            values.append(self._shared[same])
 
     def _inline(self, callee: Digest | None, values: list[int], prefix: str) -> list[int]:
         if callee is None:

@@ -8,7 +8,7 @@ a rolling hash of these finds the equal windows of a length, and each is then co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
@@ -26,7 +26,7 @@ NAME_COST: Final = 4  # an input or output of a subgraph
 
 _LENGTH_RATIO: Final = 1.2  # of the lengths that are tried
 _PER_LENGTH: Final = 6  # candidates kept of each length
-_GROWN: Final = 8  # candidates whose grown length is tried as well
+_GROWN: Final = 16  # candidates whose grown length is tried as well
 _GROWN_TOGETHER: Final = 4  # windows that decide it
 _BASE: Final = 0x9E3779B97F4A7C15  # of the rolling hash, modulo 2^64; odd, so it has an inverse
 
@@ -57,13 +57,14 @@ class _Candidate:
     starts: tuple[int, ...]  # may overlap
 
 
-def find_repeats(items: Sequence[Item]) -> list[Repeat]:
+def find_repeats(items: Sequence[Item], free: Container[int] = ()) -> list[Repeat]:
     """Return repeats that save space if each is stored once and called, the best first; none overlap.
 
     Every value is the result of at most one item, which stands before its uses. A value that is asked for outside must
-    be an operand of an item whose token occurs once.
+    be an operand of an item whose token occurs once. Values that are `free` are there everywhere: a window has them
+    without an input.
     """
-    windows = Windows(items)
+    windows = Windows(items, free)
     candidates = windows.candidates(_lengths(len(items)))
     best = sorted(candidates, key=_rank)[:_GROWN]
     grown = {length for candidate in best for length in windows.natural_lengths(candidate)}
@@ -102,8 +103,8 @@ def _saving(copies: Any, weight: Any, inputs: Any, outputs: Any) -> Any:
 class Windows:
     """The windows of a sequence of items: where values are defined and used, with the hashes of all that."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
+    def __init__(self, items: Sequence[Item], free: Container[int] = ()) -> None:
+        self._items, self._free = items, free
         self._weights = np.cumsum([0, *(ITEM_COST + len(item.operands) for item in items)])
         first, uses, definitions = _list_events(items)
         self._last_use = {value: last for value, (_, last) in definitions.items()}
@@ -120,10 +121,11 @@ class Windows:
         self._sums[1:] += tokens
         self._sums = np.cumsum(self._sums, dtype=np.uint64)
         self._item, self._before = item, before
+        self._counted = np.array([value not in free for item in items for value in item.operands], np.bool_)
         self._change = powers[event] * _scramble(np.zeros(1, np.int64)) - terms  # of the hash where a use is new
         self._ended = np.zeros(len(items) + 1, np.uint64)
         np.add.at(self._ended, self._item + 1, self._change)
-        self._ended_count = np.bincount(self._item + 1, minlength=len(items) + 1)
+        self._ended_count = np.bincount(self._item[self._counted] + 1, minlength=len(items) + 1)
 
     def candidates(self, lengths: Sequence[int]) -> list[_Candidate]:
         """Return the groups of equal windows that seem to save most, a few of each length."""
@@ -159,7 +161,7 @@ class Windows:
         np.add.at(change, low, self._change)
         hashes = self._sums[length:] - self._sums[:windows] + np.cumsum(change - self._ended)[:windows]
         hashes *= self._inverses[self._first[:windows]]
-        inputs = np.cumsum(np.bincount(low, minlength=count + 1) - self._ended_count)[:windows]
+        inputs = np.cumsum(np.bincount(low[self._counted], minlength=count + 1) - self._ended_count)[:windows]
         low = np.maximum(self._defined - length + 1, 0)
         end = np.minimum(self._defined, self._used_last - length) + 1
         low, end = low[end > low], end[end > low]
@@ -216,7 +218,8 @@ class Windows:
                 for slot, value in enumerate(item.results):
                     if self._last_use[value] >= start + length:
                         outputs.add((offset, slot))
-        inputs = len(outside_values(self._items[starts[0] : starts[0] + length]))
+        outside = outside_values(self._items[starts[0] : starts[0] + length])
+        inputs = sum(value not in self._free for value in outside)
         weight = int(self._weights[starts[0] + length] - self._weights[starts[0]])
         saving = _saving(len(starts), weight, inputs, len(outputs))
         return Repeat(tuple(starts), length, tuple(sorted(outputs)), int(saving))

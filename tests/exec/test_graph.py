@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samebits.cas import Node, decode_node, encode_node
-from samebits.exec.builder import GraphBuilder
+from samebits.cas import Digest, Node, decode_node, encode_node
+from samebits.exec import canonical
+from samebits.exec.builder import GraphBuilder, ValueRef
 from samebits.exec.canonical import canonicalize, graph_address, graph_node, parse_graph, read_graph
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import GraphError
-from samebits.exec.graph import Graph, GraphNode, check_graph
+from samebits.exec.graph import CALL, Graph, GraphNode, check_graph
 from samebits.exec.planner import plan_graph
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
@@ -31,6 +32,10 @@ def sum_graph() -> Graph:
     build = GraphBuilder()
     build.output("y", build.op("add", build.input("a", F32), build.input("b", F32)))
     return build.build()
+
+
+def sum_address() -> Digest:
+    return graph_address(sum_graph())
 
 
 def test_build_shares_equal_expressions() -> None:
@@ -78,8 +83,23 @@ def test_graph_node_matches_the_documented_example() -> None:
     a = build.input("a", F32)
     build.output("y", build.op("add", a, a))
     assert graph_node(build.build()) == Node(
-        "graph", {"inputs": [["a"], [["f32", [2]]]], "nodes": [["add", [0, 0]]], "outputs": [["y"], [1]]}
+        "graph",
+        {"inputs": [[[0, "a"]], [["f32", [2]]]], "nodes": [["add", [1, 1]]], "outputs": [[[0, "y"]], [1]]},
     )
+
+
+def test_graph_node_writes_names_operands_and_outputs_as_documented() -> None:
+    callee = Graph((("a", F32), ("b", F32)), (GraphNode("add", (0, 1)),), (("p", 2), ("q", 0)))
+    address = graph_address(callee)
+    calls = [GraphNode(CALL, operands, (), address, 2) for operands in ((0, 1), (2, 0), (4, 3))]
+    names = ("layer.9.bias", "layer.9.weight")
+    graph = Graph(tuple((name, F32) for name in names), tuple(calls), (("y", 6), ("yes", 7), ("z", 2)))
+    written = [[0, "layer.9.bias"], [8, "weight"]]
+    body = graph_node(graph).body
+    assert body["inputs"] == [written, [["f32", [2]]] * 2]
+    assert body["nodes"] == [[CALL, operands, address, 2] for operands in ([2, 1], [2, -1], [2, 3])]
+    assert body["outputs"] == [[[0, "y"], [1, "es"], [0, "z"]], [6, 1, -5]]
+    assert read_graph(decode_node(encode_node(graph_node(graph))), {address: callee}) == graph
 
 
 def test_read_graph_round_trips() -> None:
@@ -123,6 +143,7 @@ def test_canonicalize_restores_a_shuffled_graph() -> None:
         (Graph((("a", F32),), (GraphNode("dot_general", (0, 0), (("grid", "both"),)),), ()), "not complete"),
         (Graph((("a", F32), ("b", TensorType("i32", (2,)))), (GraphNode("add", (0, 1)),), ()), "operands differ"),
         (Graph((("a", F32),), (), (("y", 1),)), "output 'y': there is no value 1"),
+        (Graph((("a", F32),), (GraphNode("neg", (0,), results=2),), ()), "neg has 1 result, not 2"),
         (Graph((("a", F32),), (GraphNode("call", (0,)),), ()), "wants the address of a graph"),
         (Graph((("a", F32),), (GraphNode("call", (0,), (), graph_address(sum_graph())),), ()), "is missing"),
     ],
@@ -133,27 +154,77 @@ def test_check_graph_names_what_is_malformed(graph: Graph, message: str) -> None
     assert "\n" not in str(raised.value)
 
 
+def test_check_graph_refuses_a_call_with_another_number_of_results() -> None:
+    callee = sum_graph()
+    address = graph_address(callee)
+    inputs = (("a", F32), ("b", F32))
+    graph = Graph(inputs, (GraphNode("call", (0, 1), (), address, 2),), (("y", 2), ("z", 3)))
+    with pytest.raises(GraphError, match="has 1 outputs, not 2"):
+        check_graph(graph, {address: callee})
+
+
+NONE: list[Any] = [[], []]
+A = [[[0, "a"]], [["f32", [2]]]]
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        {},
-        {"inputs": [[], []], "nodes": [], "outputs": [[], []], "more": []},
-        {"inputs": {}, "nodes": [], "outputs": [[], []]},
-        {"inputs": [], "nodes": [], "outputs": [[], []]},
-        {"inputs": [["a"], [["f32"]]], "nodes": [], "outputs": [[], []]},
-        {"inputs": [["a"], []], "nodes": [], "outputs": [[], []]},
-        {"inputs": [[1], [["f32", []]]], "nodes": [], "outputs": [[], []]},
-        {"inputs": [["a"], [["f32", ["2"]]]], "nodes": [], "outputs": [[], []]},
-        {"inputs": [["a"], [["f32", [True]]]], "nodes": [], "outputs": [[], []]},
-        {"inputs": [[], []], "nodes": [["iota"]], "outputs": [[], []]},
-        {"inputs": [[], []], "nodes": [["iota", [], {}]], "outputs": [[], []]},
-        {"inputs": [[], []], "nodes": [], "outputs": [["y"]]},
-        {"inputs": [[], []], "nodes": [], "outputs": [["y"], ["0"]]},
+        ({}, "fields"),
+        ({"inputs": NONE, "nodes": [], "outputs": NONE, "more": []}, "fields"),
+        ({"inputs": {}, "nodes": [], "outputs": NONE}, "inputs are not"),
+        ({"inputs": [], "nodes": [], "outputs": NONE}, "inputs are not"),
+        ({"inputs": [[[0, "a"]], [["f32"]]], "nodes": [], "outputs": NONE}, "dtype, shape"),
+        ({"inputs": [[[0, "a"]], []], "nodes": [], "outputs": NONE}, "inputs are not"),
+        ({"inputs": [["a"], [["f32", []]]], "nodes": [], "outputs": NONE}, "a name of inputs"),
+        ({"inputs": [[[0, 1]], [["f32", []]]], "nodes": [], "outputs": NONE}, "a name of inputs"),
+        ({"inputs": [[[False, "a"]], [["f32", []]]], "nodes": [], "outputs": NONE}, "a name of inputs"),
+        ({"inputs": [[[-1, "a"]], [["f32", []]]], "nodes": [], "outputs": NONE}, "a name of inputs"),
+        ({"inputs": [[[1, "a"]], [["f32", []]]], "nodes": [], "outputs": NONE}, "as short as"),
+        ({"inputs": [[[0, "a"], [0, "ab"]], [["f32", []]] * 2], "nodes": [], "outputs": NONE}, "as short as"),
+        ({"inputs": [[[0, "a"], [2, "b"]], [["f32", []]] * 2], "nodes": [], "outputs": NONE}, "as short as"),
+        ({"inputs": [[[0, "a"]], [["f32", ["2"]]]], "nodes": [], "outputs": NONE}, "not an integer"),
+        ({"inputs": [[[0, "a"]], [["f32", [True]]]], "nodes": [], "outputs": NONE}, "not an integer"),
+        ({"inputs": NONE, "nodes": [["iota"]], "outputs": NONE}, "node 0 is not"),
+        ({"inputs": NONE, "nodes": [["iota", [], {}]], "outputs": NONE}, "node 0 is not"),
+        ({"inputs": A, "nodes": [["neg", ["1"]]], "outputs": NONE}, "not an integer"),
+        ({"inputs": A, "nodes": [["neg", [1], sum_address(), 1]], "outputs": NONE}, "node 0 is not"),
+        ({"inputs": A, "nodes": [["call", [1], sum_address()]], "outputs": NONE}, "node 0 is not"),
+        ({"inputs": A, "nodes": [["call", [1], sum_address(), True]], "outputs": NONE}, "not an integer"),
+        ({"inputs": A, "nodes": [["call", [1], sum_address(), 0]], "outputs": NONE}, "a call with 0 results"),
+        ({"inputs": NONE, "nodes": [], "outputs": [["y"]]}, "outputs are not"),
+        ({"inputs": A, "nodes": [], "outputs": [[[0, "y"]], ["0"]]}, "not an integer"),
     ],
 )
-def test_parse_graph_refuses_malformed_nodes(body: dict[str, Any]) -> None:
-    with pytest.raises(GraphError):
+def test_parse_graph_refuses_malformed_nodes(body: dict[str, Any], message: str) -> None:
+    with pytest.raises(GraphError, match=message):
         parse_graph(Node("graph", body))
+
+
+def test_parse_graph_refuses_names_that_few_bytes_make_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[Any] = [[i, "a"] for i in range(100)]
+    body: dict[str, Any] = {"inputs": [names, [["f32", []]] * 100], "nodes": [], "outputs": NONE}
+    assert len(parse_graph(Node("graph", body)).inputs[-1][0]) == 100
+    monkeypatch.setattr(canonical, "MAX_NAMES_LENGTH", 5049)
+    with pytest.raises(GraphError, match="the names of inputs have more than 5049 characters"):
+        parse_graph(Node("graph", body))
+
+
+def test_read_graph_refuses_calls_of_one_graph_with_other_numbers_of_operands() -> None:
+    callee = sum_graph()
+    address = graph_address(callee)
+    calls = [["call", operands, address, 1] for operands in ([1, 1], [2, 1, 1])]
+    body: dict[str, Any] = {"inputs": A, "nodes": calls, "outputs": [[[0, "y"]], [2]]}
+    with pytest.raises(GraphError, match="node 1: call: operands"):
+        read_graph(Node("graph", body), {address: callee})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("ab.1", min_size=1, max_size=6), unique=True))
+def test_read_graph_round_trips_names(names: list[str]) -> None:
+    names = sorted(names, key=str.encode)
+    graph = Graph(tuple((name, F32) for name in names), (), tuple((name, i) for i, name in enumerate(names)))
+    assert read_graph(decode_node(encode_node(graph_node(graph)))) == graph
 
 
 def test_read_graph_refuses_another_order() -> None:
@@ -182,6 +253,26 @@ def test_call_runs_another_graph_and_is_shared() -> None:
     assert execute(graph, library, a=one, b=one)["z"].tolist() == [4.0, 4.0]
 
 
+def test_plan_computes_equal_nodes_of_caller_and_callee_once() -> None:
+    def one_more(build: GraphBuilder, x: ValueRef) -> ValueRef:
+        one = build.op("broadcast_in_dim", build.scalar(1.0, "f32"), shape=(2,), broadcast_dimensions=())
+        return build.op("add", x, one)
+
+    inner = GraphBuilder()
+    inner.output("y", one_more(inner, inner.input("a", F32)))
+    callee = inner.build()
+    address = graph_address(callee)
+    build = GraphBuilder()
+    a = build.input("a", F32)
+    x = build.call(address, callee, [one_more(build, a)])["y"]
+    build.output("x", x)
+    build.output("y", build.call(address, callee, [a])["y"])
+    plan = plan_graph(build.build(), {address: callee})
+    assert [launch.op for launch in plan.launches] == ["constant", "broadcast_in_dim", "add", "add"]
+    found = execute(build.build(), {address: callee}, a=np.array([1.0, -3.0], np.float32))
+    assert [found[name].tolist() for name in "xy"] == [[3.0, -1.0], [2.0, -2.0]]
+
+
 OPS = ("add", "sub", "mul", "max", "neg", "abs")
 
 
@@ -198,8 +289,8 @@ def test_canonicalize_is_idempotent_and_keeps_results(drawn: list[tuple[str, int
         nodes.append(GraphNode(op, (i % known,) if op in ("neg", "abs") else (i % known, j % known)))
     outputs = (("y", 1 + len(nodes)), ("z", rng.randrange(2 + len(nodes))))
     graph = Graph(inputs, tuple(nodes), outputs)
-    canonical = canonicalize(graph)
-    assert canonicalize(canonical) == canonical
+    settled = canonicalize(graph)
+    assert canonicalize(settled) == settled
     values = {"a": np.array([1.5, -2.0], np.float32), "b": np.array([0.25, 3.0], np.float32)}
     for name, value in execute(graph, **values).items():
-        assert value.tobytes() == execute(canonical, **values)[name].tobytes()
+        assert value.tobytes() == execute(settled, **values)[name].tobytes()
