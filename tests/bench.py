@@ -12,6 +12,7 @@ import argparse
 import datetime
 import os
 import platform
+import runpy
 import statistics
 import tempfile
 import time
@@ -229,7 +230,21 @@ def _bench_scatter(device: Device, table: Table) -> None:
 def bench_digits(device: Device) -> Table:
     """One training step of the digits job against the same step in eager torch, each commit hashed or not."""
     table = Table("digits step, batch 64")
-    job = samebits.load_job(ROOT / "examples" / "digits.job")
+    _bench_step(table, samebits.load_job(ROOT / "examples" / "digits.job"), _eager_step(), device)
+    return table
+
+
+def bench_gpt(device: Device) -> Table:
+    """One training step of the example gpt (0.8 M parameters, 16 windows of 128) against the same in eager torch."""
+    table = Table("gpt step, 2048 tokens")
+    gpt: Any = runpy.run_path(str(ROOT / "examples" / "gpt.py"))
+    _, _, step, _ = gpt["parts"]()
+    windows = gpt["windows"]()[0][: gpt["BATCH_SIZE"]]
+    _bench_step(table, gpt["job"](), lambda: step(windows), device)
+    return table
+
+
+def _bench_step(table: Table, job: samebits.Job, eager: Callable[[], Any], device: Device) -> None:
     with tempfile.TemporaryDirectory() as folder, samebits.Store(folder) as store:
         machine = JobMachine(put_job(job, store), store, device)
         state = machine.initial_state()
@@ -241,10 +256,9 @@ def bench_digits(device: Device) -> Table:
             new, metrics = machine.step(0, state)
             make_commit(0, machine.download(new), metrics)
 
-        plain = median_s(_eager_step())
+        plain = median_s(eager)
         table.add("hash off", median_s(step), plain)
         table.add("hash on (a commit every step)", median_s(hashed), plain)
-    return table
 
 
 def _eager_step() -> Callable[[], None]:
@@ -272,7 +286,7 @@ def main() -> None:
         f"{torch.get_num_threads()} threads; {datetime.datetime.now(datetime.UTC).date()}"
     )
     print(head)
-    tables = [bench(device) for bench in (bench_dots, bench_convolutions, bench_elementwise, bench_digits)]
+    tables = [bench(device) for bench in (bench_dots, bench_convolutions, bench_elementwise, bench_digits, bench_gpt)]
     if options.write:
         _write(options.device, head, tables)
 
