@@ -10,6 +10,7 @@ input `step` (i64[], t). The initial state is the tree `state` together with the
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,10 +66,10 @@ class Check:
                 return CHECKED
             case "none":
                 return cls(done=False)
-            case ["f64", bytes() as raw] if len(raw) == 8:
+            case ["f64", bytes() as raw] if len(raw) == 8 and 0 < struct.unpack("<d", raw)[0] < math.inf:
                 return cls(tolerance=struct.unpack("<d", raw)[0])
             case _:
-                raise JobError('check is nil, "none" or ["f64", 8 bytes]')
+                raise JobError('check is nil, "none" or ["f64", 8 bytes of a positive number]')
 
     def __str__(self) -> str:
         """Say it for people."""

@@ -20,6 +20,8 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from samebits.exec.errors import CaptureError
+
 _KEYS: Final = ("AutogradCPU", "AutogradMeta")
 _HALVES: Final = (torch.float16, torch.bfloat16)
 
@@ -69,6 +71,8 @@ def attention(
     Arguments as of torch's `scaled_dot_product_attention`: `attn_mask` is True where a key may be looked at, or is
     added to the scores; `is_causal` lets query i look at the keys 0 .. i.
     """
+    if is_causal and attn_mask is not None:
+        raise CaptureError("scaled_dot_product_attention takes attn_mask or is_causal, not both")
     dtype, (length, size), keys = query.dtype, query.shape[-2:], key.shape[-2]
     q, k, v = (x.float() if x.dtype in _HALVES else x for x in (query, key, value))
     if enable_gqa:
@@ -91,13 +95,12 @@ def attention(
 def _probabilities(scores: torch.Tensor, mask: torch.Tensor | None, *, every_query_sees: bool) -> torch.Tensor:
     if mask is None:
         return torch.softmax(scores, -1)
-    if mask.dtype != torch.bool:
-        masked = scores + mask.to(scores.dtype)
-        return torch.softmax(masked, -1)
-    masked = scores.masked_fill(~mask, -math.inf)
+    added = mask.dtype != torch.bool
+    masked = scores + mask.to(scores.dtype) if added else scores.masked_fill(~mask, -math.inf)
     if every_query_sees:
         return torch.softmax(masked, -1)
-    sees = mask.any(-1, keepdim=True)  # without this, a query that sees no key would be NaN, and its gradient too
+    seen = mask.detach() != -math.inf if added else mask
+    sees = seen.any(-1, keepdim=True)  # without this, a query that sees no key would be NaN, and its gradient too
     return torch.softmax(masked.masked_fill(~sees, 0.0), -1).masked_fill(~sees, 0.0)
 
 

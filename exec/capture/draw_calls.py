@@ -27,7 +27,14 @@ from samebits.kernels.types import TensorType
 Handler = Callable[..., Any]
 HANDLERS: Final[dict[str, Handler]] = {}  # ATen op with overload -> what draws in its place
 _OWN_GENERATOR: Final = frozenset(
-    f"aten.{name}" for name in ("rand.generator", "randn.generator", "randint.generator", "randint.low_generator")
+    f"aten.{name}"
+    for name in (
+        "rand.generator",
+        "randn.generator",
+        "randint.generator",
+        "randint.low_generator",
+        "randperm.generator",
+    )
 )
 _WIDE_SPAN: Final = 1 << 62
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -24,6 +25,10 @@ def capture_init(init: Init | None, state: Tensors, made: Mapping[str, float]) -
     """
     if init is None and not made:
         return None
+    if isinstance(init, torch.nn.Module):
+        raise CaptureError("init is a model; want a function that returns a new one")
+    if init is not None and not any(name.startswith(MODEL) for name in state):
+        raise CaptureError("init gives the weights of a model; a functional step has none")
 
     def body(tensors: Tensors) -> Tensors:
         result = {} if init is None else {STATE + MODEL + name: x for name, x in _own_tensors(init(), state).items()}
@@ -34,7 +39,9 @@ def capture_init(init: Init | None, state: Tensors, made: Mapping[str, float]) -
     return lower(functional(trace(body, {KEY: new_key()})), "highest")
 
 
-def _own_tensors(model: torch.nn.Module, state: Tensors) -> Tensors:
+def _own_tensors(model: Any, state: Tensors) -> Tensors:
+    if not isinstance(model, torch.nn.Module):
+        raise CaptureError(f"init returns a {type(model).__name__}; want a function that returns a new model")
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     wanted = {name.removeprefix(MODEL): x for name, x in state.items() if name.startswith(MODEL)}
     different = sorted(set(own) ^ set(wanted))

@@ -13,12 +13,17 @@ from typing import Any, Final
 
 import torch
 
+from samebits.exec.capture.source import current_line
 from samebits.exec.errors import CaptureError
 
 Tensors = dict[str, torch.Tensor]
 Group = dict[str, Any]
 _BETA_POWERS: Final = ("beta1_power", "beta2_power")
 _STEP: Final = "step"
+SETS_RATE: Final = (
+    "the step sets the optimizer's lr, which is an input of the graph; pass a function of the step's number, or a "
+    "scheduler of torch, as schedule="
+)
 
 
 def initial_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> tuple[Tensors, dict[str, float]]:
@@ -83,7 +88,7 @@ def bind_state(
             keys = state_keys(optimizer, group)
             optimizer.state[parameter] = {key: state[f"{new_names[id(parameter)]}/{key}"] for key in keys}
     optimizer.param_groups = groups
-    optimizer.step = _step_of(optimizer, state)  # type: ignore[method-assign,assignment]
+    optimizer.step = _step_of(optimizer, state, rates)  # type: ignore[method-assign,assignment]
 
 
 def read_state(optimizer: torch.optim.Optimizer, state: Tensors, parameters: Tensors) -> Tensors:
@@ -149,7 +154,7 @@ def _(kind: str, p: Any, gradient: Any, own: Any, scalars: Any, options: Any, va
     return [torch.empty_like(tensor) for tensor in (p, *own)]
 
 
-def _step_of(optimizer: torch.optim.Optimizer, state: Tensors) -> Callable[..., None]:
+def _step_of(optimizer: torch.optim.Optimizer, state: Tensors, rates: Sequence[torch.Tensor]) -> Callable[..., None]:
     stepped: list[set[int]] = []
 
     @torch.no_grad()
@@ -160,6 +165,8 @@ def _step_of(optimizer: torch.optim.Optimizer, state: Tensors) -> Callable[..., 
         if stepped[-1] != stepped[0]:
             raise CaptureError("the step calls optimizer.step() twice, with gradients of different parameters")
         for index, group in enumerate(optimizer.param_groups):
+            if group["lr"] is not rates[index]:
+                raise CaptureError(SETS_RATE, current_line())
             scalars = _advance_shared(optimizer, group, state, f"group{index}/")
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch.utils import _pytree as pytree
 
+from samebits.exec.capture.schedule import schedules_kept
 from samebits.exec.capture.subject import GRADIENT, MODEL, Subject, Tensors, everything_kept
 from samebits.exec.capture.swap import left_gradients, swapped
 from samebits.exec.errors import CaptureError
@@ -87,7 +88,7 @@ class ObjectProgram:
     @contextlib.contextmanager
     def eager(self) -> Iterator[EagerRun]:
         """Run on the user's own objects, from the job's initial state."""
-        with self.kept():
+        with self.kept(), schedules_kept(self._subject.schedules):
             self._subject.write_own_model(self.initial)
             yield _ObjectRun(self._subject, self.function)
 
@@ -106,7 +107,7 @@ class _ObjectRun:
         self._subject, self._step = subject, step
 
     def step(self, arguments: Tensors, rates: Mapping[str, float]) -> Tensors:
-        if self._subject.optimizer is not None and not self._subject.schedules:
+        if self._subject.optimizer is not None:
             for index, group in enumerate(self._subject.optimizer.param_groups):
                 group["lr"] = rates[f"{RATE}{index}"]
         return check_metrics(self._step(**arguments))
@@ -119,14 +120,9 @@ class FunctionalProgram:
     """A pure step, as torch.func wants it: state, metrics = step(state, **batch); a state is a tree of tensors."""
 
     def __init__(self, step: Callable[..., Any], state: Any, *, takes_rate: bool) -> None:
-        paths, self._spec = pytree.tree_flatten_with_path(state)
+        self._spec = pytree.tree_structure(state)
         self.function, self._takes_rate = step, takes_rate
-        self.initial: Tensors = {}
-        for path, leaf in paths:
-            name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
-            if not isinstance(leaf, torch.Tensor) or name in self.initial or not name:
-                raise CaptureError(f"state {name!r} is a {type(leaf).__name__} or occurs twice; want named tensors")
-            self.initial[name] = leaf.detach().clone()
+        self.initial: Tensors = {name: leaf.detach().clone() for name, leaf in _named_tensors(state).items()}
         self.made: Mapping[str, float] = {}
         self.model: torch.nn.Module | None = None
 
@@ -139,6 +135,8 @@ class FunctionalProgram:
         state = {name: tensors[STATE + name] for name in self.initial}
         arguments = {name.removeprefix(BATCH): x for name, x in tensors.items() if name.startswith(BATCH)}
         if self._takes_rate:
+            if RATE_ARGUMENT in arguments:
+                raise CaptureError("the schedule gives the argument rate; give the data of that name another one")
             arguments[RATE_ARGUMENT] = tensors[f"{RATE}0"]
         new, metrics = self.call(state, arguments)
         return {STATE + name: x for name, x in new.items()} | {METRICS + name: x for name, x in metrics.items()}
@@ -148,10 +146,11 @@ class FunctionalProgram:
         found = self.function(pytree.tree_unflatten(list(state.values()), self._spec), **arguments)
         if not isinstance(found, tuple) or len(found) != 2:
             raise CaptureError("a functional step returns (state, metrics)")
-        leaves, spec = pytree.tree_flatten(found[0])
-        if spec != self._spec:
-            raise CaptureError("the step returns a state of another form than it takes")
-        return dict(zip(state, leaves, strict=True)), check_metrics(found[1])
+        new = _named_tensors(found[0])
+        different = sorted(set(new) ^ set(state))
+        if different:
+            raise CaptureError(f"the step returns a state of another form than it takes: they differ in {different[0]}")
+        return {name: new[name] for name in state}, check_metrics(found[1])
 
     @contextlib.contextmanager
     def eager(self) -> Iterator[EagerRun]:
@@ -173,6 +172,17 @@ class _FunctionalRun:
 
     def state(self) -> Tensors:
         return {name: tensor.detach().clone() for name, tensor in self._state.items()}
+
+
+def _named_tensors(state: Any) -> Tensors:
+    """Return the tensors of a tree by their paths; raises CaptureError for other leaves, or two of one path."""
+    found: Tensors = {}
+    for path, leaf in pytree.tree_flatten_with_path(state)[0]:
+        name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+        if not isinstance(leaf, torch.Tensor) or name in found or not name:
+            raise CaptureError(f"state {name!r} is a {type(leaf).__name__} or occurs twice; want named tensors")
+        found[name] = leaf
+    return found
 
 
 def check_metrics(metrics: Any) -> Tensors:

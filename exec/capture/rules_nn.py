@@ -160,6 +160,12 @@ def _dot(low: Lowering, a: ValueRef, b: ValueRef) -> ValueRef:
 
 @rule("bmm")
 def _bmm(low: Lowering, a: ValueRef, b: ValueRef) -> ValueRef:
+    """A batch that shares one b is a linear layer, which torch traces so for rows that don't lie side by side."""
+    op, parts = low.builder.producer(b)
+    if op == "broadcast_in_dim" and parts[0].type.shape in (b.type.shape[1:], (1, *b.type.shape[1:])):
+        batch, rows, depth = a.type.shape
+        shared = low.reshape(parts[0], b.type.shape[1:])
+        return low.reshape(_linear(low, low.reshape(a, (batch * rows, depth)), shared), low.result.shape)
     dimensions = (((2,), (1,)), ((0,), (0,)))
     return low.op("dot_general", a, b, dimension_numbers=dimensions, precision=low.precision, grid="columns")
 

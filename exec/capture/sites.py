@@ -58,7 +58,8 @@ class Sites:
         checkpoint.CheckpointFunction = _Reentrant(self, with_reentry)  # type: ignore[misc,assignment]
 
         def generator(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            return without(self._repeating(function), *args, **kwargs)
+            # Torch calls the function itself first, and this one only when gradients are computed.
+            return without(self._repeating(function, first_is_apart=True), *args, **kwargs)
 
         checkpoint._checkpoint_without_reentrant_generator = generator  # type: ignore[assignment]
         try:
@@ -78,15 +79,17 @@ class Sites:
         if len(self._calls) > 1:
             self._calls.pop()
 
-    def _repeating(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function whose every call has the sites of its first."""
-        started: list[list[_Call]] = []
+    def _repeating(self, function: Callable[..., Any], *, first_is_apart: bool = False) -> Callable[..., Any]:
+        """Return a function whose calls have the sites that a call right now has; the first one takes them up."""
+        started = [one.copy() for one in self._calls]
+        taken = first_is_apart
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if not started:
-                started.append([one.copy() for one in self._calls])
+            nonlocal taken
+            if not taken:
+                taken = True
                 return function(*args, **kwargs)
-            current, self._calls = self._calls, [one.copy() for one in started[0]]
+            current, self._calls = self._calls, [one.copy() for one in started]
             try:
                 return function(*args, **kwargs)
             finally:
@@ -107,5 +110,6 @@ class _Reentrant:
 
 def _relative(name: str, parent: str) -> str:
     """Return the part of a module's name that the path of its caller doesn't say already."""
-    own = ".".join(part.partition("#")[0] for part in parent.split("/") if part and part != "model")
+    called = (part.partition("#")[0] for part in parent.split("/"))
+    own = ".".join(part for part in called if part and part != "model")
     return name.removeprefix(own + ".") if own else name

@@ -12,16 +12,12 @@ from torch.nn.utils import stateless
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from samebits.exec.capture.optimizers import bind_state, read_state
+from samebits.exec.capture.optimizers import SETS_RATE, bind_state, read_state
 from samebits.exec.capture.source import current_line
 from samebits.exec.capture.subject import GRADIENT, MODEL, OPTIMIZER, Subject, Tensors
 from samebits.exec.errors import CaptureError
 from samebits.exec.job import RATE, STATE
 
-_SETS_RATE: Final = (
-    "the step sets the optimizer's lr, which is an input of the graph; pass a function of the step's number, or a "
-    "scheduler of torch, as schedule="
-)
 # Options that choose an implementation, not a result.
 _IMPLEMENTATION: Final = ("foreach", "fused", "capturable", "differentiable")
 
@@ -119,7 +115,7 @@ def _kept(optimizer: torch.optim.Optimizer | None, rates: Sequence[torch.Tensor]
         for before, group in zip(options, optimizer.param_groups, strict=True):
             _check_options(before, group)
         if versions != [rate._version for rate in rates]:
-            raise CaptureError(_SETS_RATE)
+            raise CaptureError(SETS_RATE)
 
     try:
         yield check_options
@@ -139,7 +135,7 @@ def _check_options(before: Mapping[str, Any], group: Mapping[str, Any]) -> None:
         if group[key] is value:
             continue
         if key == "lr":
-            raise CaptureError(_SETS_RATE)
+            raise CaptureError(SETS_RATE)
         if group[key] != value:
             raise CaptureError(
                 f"the step changes the optimizer's {key} (from {value} to {group[key]}), "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -162,7 +163,7 @@ def _check_options(options: Options) -> None:
         raise JobError(f"steps {steps!r} is not an integer in 1 .. 2^53 - 1")
     if options.precision not in ("highest", "high"):
         raise JobError(f'precision {options.precision!r} is neither "highest" nor "high"')
-    if tolerance is not None and not (isinstance(tolerance, float | int) and tolerance > 0):
+    if tolerance is not None and not (type(tolerance) in (float, int) and 0 < tolerance < math.inf):
         raise JobError(f"tolerance {tolerance!r} is not a positive number")
 
 
