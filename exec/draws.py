@@ -76,7 +76,7 @@ def site_words(site: str) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
 def _words(build: GraphBuilder, key: ValueRef, site: str, count: int) -> ValueRef:
     """Append the first words of a site's stream, `count` rounded up to a multiple of 4."""
     blocks = -(-count // 4)
-    if blocks >= MAX_BLOCKS:
+    if blocks > MAX_BLOCKS:
         raise GraphError(f"the site {site!r} draws {count} numbers at once; at most 2^34 are supported")
     own = build.op("threefry2x32", build.constant(site_words(site)), key)
     index = build.op("iota", dtype="u32", shape=(blocks, 1), dimension=0)

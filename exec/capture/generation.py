@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
 
 from samebits.exec.capture.inference import POSITION
-from samebits.exec.capture.program import EagerRun
-from samebits.exec.capture.subject import MODEL, Subject, Tensors, everything_kept
-from samebits.exec.capture.swap import swapped
+from samebits.exec.capture.model_program import ModelProgram
+from samebits.exec.capture.subject import Tensors
 from samebits.exec.errors import CaptureError
-from samebits.exec.job import BATCH, STATE
 from samebits.exec.outputs import OUTPUT
 
 PROMPT: Final = "prompt"
@@ -22,7 +18,7 @@ TOKENS: Final = OUTPUT + "tokens"
 STOPPED: Final = "stopped"
 
 
-class GenerationProgram:
+class GenerationProgram(ModelProgram):
     """One token of every sequence a step, as `model.generate` without sampling gives them.
 
     Step t reads the token at position t, of the prompt or of what was generated, puts its keys and values in the cache
@@ -35,25 +31,17 @@ class GenerationProgram:
         self, model: Any, prompt: torch.Tensor, new_tokens: int, stop_token: int | None, pad_token: int
     ) -> None:
         """`prompt`: (rows, length) i64. Raises CaptureError for a model whose cache is of another kind."""
-        self._subject = Subject.of(model, None)
-        self.function: Callable[..., Any] = model.forward
-        self.model: torch.nn.Module = model
+        super().__init__(model)
         self._stop, self._pad, self._length = stop_token, pad_token, prompt.shape[1]
         total = prompt.shape[1] + new_tokens
         self.steps = total - 1
         self._cache = self._first_cache(prompt, total)
-        self.made: dict[str, float] = {}
-        self.initial = dict(self._subject.state)
         for name, tensor in self._cache_tensors(self._cache).items():
-            self._make(name, torch.zeros_like(tensor))
-        self._make(TOKENS, torch.zeros((prompt.shape[0], total), dtype=torch.int64))
-        self._make(POSITION, torch.zeros((), dtype=torch.int64))
+            self.make(name, tensor)
+        self.make(TOKENS, prompt.new_empty((prompt.shape[0], total)))
+        self.make(POSITION, torch.tensor(0))
         if stop_token is not None:
-            self._make(STOPPED, torch.zeros((prompt.shape[0],), dtype=torch.bool))
-
-    def _make(self, name: str, tensor: torch.Tensor) -> None:
-        self.initial[name] = tensor
-        self.made[name] = 0.0
+            self.make(STOPPED, torch.zeros(prompt.shape[0], dtype=torch.bool))
 
     def _first_cache(self, prompt: torch.Tensor, total: int) -> Any:
         """Return a cache that one token has given its shapes; raises CaptureError."""
@@ -68,7 +56,7 @@ class GenerationProgram:
                     f"the model's cache has a {type(layer).__name__}, which counts in Python; generation_job wants "
                     "layers with full attention"
                 )
-        with everything_kept(self._subject), torch.no_grad():
+        with self.kept():
             self.model(input_ids=prompt[:, :1], past_key_values=cache, use_cache=True)
         return cache
 
@@ -86,20 +74,9 @@ class GenerationProgram:
             layer.cumulative_length = state[POSITION].clone()
         return cache
 
-    def rates(self) -> tuple[str, ...]:
-        """Name no rates."""
-        return ()
-
-    def run(self, tensors: Tensors) -> Tensors:
-        """Run a traced step."""
-        with swapped(self._subject, tensors) as after, torch.no_grad():
-            new = self.advance({name: tensors[STATE + name] for name in self.made}, tensors[BATCH + PROMPT])
-            result = {STATE + name: tensor for name, tensor in after().items()}
-        return result | {STATE + name: tensor for name, tensor in new.items()}
-
-    def advance(self, state: Tensors, prompt: torch.Tensor) -> Tensors:
+    def advance(self, state: Tensors, arguments: Tensors) -> Tensors:
         """Return the state after one more token of each sequence."""
-        at, cache = state[POSITION], self._cache_of(state)
+        prompt, at, cache = arguments[PROMPT], state[POSITION], self._cache_of(state)
         tokens = torch.where(
             torch.arange(state[TOKENS].shape[1]) < self._length, self._padded(prompt, state), state[TOKENS]
         )
@@ -118,23 +95,3 @@ class GenerationProgram:
     def _padded(self, prompt: torch.Tensor, state: Tensors) -> torch.Tensor:
         rest = state[TOKENS].shape[1] - self._length
         return torch.nn.functional.pad(prompt, (0, rest))
-
-    @contextlib.contextmanager
-    def eager(self) -> Iterator[EagerRun]:
-        """Run the user's own model."""
-        with everything_kept(self._subject), torch.no_grad():
-            yield _GenerationRun(self)
-
-
-class _GenerationRun:
-    def __init__(self, program: GenerationProgram) -> None:
-        self._program = program
-        self._state = {name: program.initial[name].clone() for name in program.made}
-
-    def step(self, arguments: Tensors, rates: Mapping[str, float]) -> Tensors:
-        self._state = self._program.advance(self._state, arguments[PROMPT])
-        return {}
-
-    def state(self) -> Tensors:
-        own = {MODEL + name: tensor for name, tensor in self._program.model.named_buffers()}
-        return {name: tensor.detach().clone() for name, tensor in (own | self._state).items()}

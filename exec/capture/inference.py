@@ -5,52 +5,40 @@ Results are part of the state, as `output/NAME`: what a run leaves behind and co
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 from torch.utils import _pytree as pytree
 
-from samebits.exec.capture.program import EagerRun
-from samebits.exec.capture.subject import MODEL, Subject, Tensors, everything_kept
-from samebits.exec.capture.swap import swapped
+from samebits.exec.capture.model_program import ModelProgram
+from samebits.exec.capture.subject import Tensors
 from samebits.exec.errors import CaptureError
-from samebits.exec.job import BATCH, STATE
 from samebits.exec.outputs import OUTPUT
 
 POSITION: Final = "position"
 
 
-class InferenceProgram:
+class InferenceProgram(ModelProgram):
     """Forward passes over batches of rows: the outputs of batch t go to its rows of `output/NAME`."""
 
     def __init__(
         self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], rows: int, outputs: Sequence[str] | None
     ) -> None:
         """`inputs` are those of one batch, by the names of the model's arguments; raises CaptureError."""
-        self._subject = Subject.of(model, None)
-        self.function: Callable[..., Any] = model.forward
-        self.model: torch.nn.Module = model
+        super().__init__(model)
         self._wanted = outputs
         self._batch_size = next(iter(inputs.values())).shape[0]
         self._whole = self._batch_size == rows
-        with everything_kept(self._subject), torch.no_grad():
-            found = self._call(dict(inputs)) if not self._is_meta() else {}
-        self.initial = dict(self._subject.state)
-        self.made: dict[str, float] = {}
+        if any(tensor.is_meta for tensor in self.initial.values()):
+            raise CaptureError("the model is on the meta device and has no values; load its weights first")
+        with self.kept():
+            found = self._call(dict(inputs))
         for name, tensor in found.items():
             shape = tensor.shape if self._whole else self._rows_shape(name, tensor, rows)
-            self._make(OUTPUT + name, torch.zeros(shape, dtype=tensor.dtype))
+            self.make(OUTPUT + name, tensor.new_empty(shape))
         if not self._whole:
-            self._make(POSITION, torch.zeros((), dtype=torch.int64))
-
-    def _is_meta(self) -> bool:
-        return any(tensor.is_meta for tensor in self._subject.state.values())
-
-    def _make(self, name: str, tensor: torch.Tensor) -> None:
-        self.initial[name] = tensor
-        self.made[name] = 0.0
+            self.make(POSITION, torch.tensor(0))
 
     def _rows_shape(self, name: str, tensor: torch.Tensor, rows: int) -> tuple[int, ...]:
         if tensor.dim() == 0 or tensor.shape[0] != self._batch_size:
@@ -60,21 +48,9 @@ class InferenceProgram:
             )
         return (rows, *tensor.shape[1:])
 
-    def rates(self) -> tuple[str, ...]:
-        """Name no rates."""
-        return ()
-
-    def run(self, tensors: Tensors) -> Tensors:
-        """Run a traced forward pass."""
-        arguments = {name.removeprefix(BATCH): x for name, x in tensors.items() if name.startswith(BATCH)}
-        with swapped(self._subject, tensors) as after, torch.no_grad():
-            found = self._call(arguments)
-            result = {STATE + name: tensor for name, tensor in after().items()}
-        state = {name: tensors[STATE + name] for name in self.made}
-        return result | {STATE + name: tensor for name, tensor in self._placed(state, found).items()}
-
-    def _placed(self, state: Tensors, found: Tensors) -> Tensors:
-        """Return the new state besides the weights: a batch's outputs among those of the other rows."""
+    def advance(self, state: Tensors, arguments: Tensors) -> Tensors:
+        """Return the state with a batch's outputs among those of the other rows."""
+        found = self._call(arguments)
         if self._whole:
             return {OUTPUT + name: tensor for name, tensor in found.items()}
         rows = state[POSITION] + torch.arange(self._batch_size)
@@ -97,23 +73,3 @@ class InferenceProgram:
         if not found:
             raise CaptureError("the model returns no tensor" if self._wanted is None else f"no output {self._wanted}")
         return found
-
-    @contextlib.contextmanager
-    def eager(self) -> Iterator[EagerRun]:
-        """Run the user's own model."""
-        with everything_kept(self._subject), torch.no_grad():
-            yield _InferenceRun(self)
-
-
-class _InferenceRun:
-    def __init__(self, program: InferenceProgram) -> None:
-        self._program = program
-        self._state = {name: program.initial[name].clone() for name in program.made}
-
-    def step(self, arguments: Tensors, rates: Mapping[str, float]) -> Tensors:
-        self._state = self._program._placed(self._state, self._program._call(arguments))
-        return {}
-
-    def state(self) -> Tensors:
-        own = {MODEL + name: tensor for name, tensor in self._program.model.named_buffers()}
-        return {name: tensor.detach().clone() for name, tensor in (own | self._state).items()}

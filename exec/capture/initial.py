@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from samebits.exec.capture.lowering import lower, type_of
 from samebits.exec.capture.subject import MODEL, Tensors
@@ -48,6 +49,8 @@ def _own_tensors(model: Any, state: Tensors) -> Tensors:
     if different:
         raise CaptureError(f"init returns a model that differs from the one trained in {different[0]}")
     for name, tensor in own.items():
+        if not isinstance(tensor, FakeTensor):
+            raise CaptureError(f"init returns {name} as it was before; it has to make a new model each time")
         if type_of(tensor) != type_of(wanted[name]):
             raise CaptureError(
                 f"init gives {name} as {type_of(tensor)}, the model that is trained has {type_of(wanted[name])}"

@@ -141,6 +141,8 @@ def _table(rates: Sequence[str], table: list[list[float]]) -> Graph:
     step = build.input(STEP, TensorType("i64", ()))
     for index, name in enumerate(rates):
         column = np.array([row[index] for row in table])
+        if not np.isfinite(column).all():
+            raise CaptureError(f"the schedule gives {column[~np.isfinite(column)][0]} as a learning rate")
         if (column == column[0]).all():
             build.output(name, build.constant(column[0]))
         else:

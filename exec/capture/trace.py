@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +26,15 @@ from samebits.exec.errors import CaptureError
 from samebits.exec.job import KEY
 
 T = TypeVar("T")
+
+
+# What a message or a type of torch's errors stands for, and what to do.
+_KNOWN: Final = {
+    "Mixing fake modes": "the step keeps a tensor from one call to the next; make it a buffer of the model",
+    "DynamicOutputShapeException": "a shape depends on values (a boolean index, nonzero, unique, masked_select), which "
+    "a static graph can't follow; use torch.where, or multiply by the mask",
+    "dynamo-optimized": "the model or the step is compiled; pass it as it was before torch.compile",
+}
 
 
 def trace(
@@ -53,8 +63,22 @@ def trace(
         return tuple(result.values())
 
     flat = _fake(tuple(given.values()))
-    module = guarded(lambda: make_fx(run, decomposition_table=dict(REWRITTEN), tracing_mode="fake")(*flat))
+    with _generator_untouched():
+        module = guarded(lambda: make_fx(run, decomposition_table=dict(REWRITTEN), tracing_mode="fake")(*flat))
     return Trace(module, tuple(given), tuple(outputs), lines)
+
+
+@contextlib.contextmanager
+def _generator_untouched() -> Iterator[None]:
+    """Refuse code that seeds torch's generator, or advances it; put it back."""
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        raise CaptureError(
+            "the step seeds torch's random generator or draws from it (torch.manual_seed?); "
+            "random calls draw from the job's seed"
+        )
 
 
 def new_key() -> torch.Tensor:
@@ -97,8 +121,7 @@ def guarded(function: Callable[[], T]) -> T:
     except Exception as error:
         where = line_of(error.__traceback__)
         text = " ".join(str(error).split()) or type(error).__name__
-        if "Mixing fake modes" in text:
-            text = "the step keeps a tensor from one call to the next; make it a buffer of the model"
-        raise CaptureError(f"{type(error).__name__}: {text[:300]}", where) from error
+        known = next((reason for sign, reason in _KNOWN.items() if sign in text or sign == type(error).__name__), None)
+        raise CaptureError(known or f"{type(error).__name__}: {text[:300]}", where) from error
     finally:
         noisy.setLevel(level)

@@ -14,6 +14,21 @@ from samebits.exec.capture.source import current_line
 from samebits.exec.errors import CaptureError
 
 _VALUE_OF_TENSOR = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal")
+# Ops without a rule, by how their names start, and what to do instead.
+_WAYS_AROUND = {
+    "aten._foreach_": "pass foreach=False",
+    "aten._amp_": "bf16 autocast needs no GradScaler; leave it out",
+    **dict.fromkeys(
+        ("aten.nonzero", "aten.masked_select", "aten.unique", "aten._unique"),
+        "its shape depends on values; use torch.where, or multiply by the mask",
+    ),
+    **dict.fromkeys(
+        ("aten.lstm", "aten.gru", "aten.rnn", "aten._thnn_fused", "aten.mkldnn_rnn"),
+        "write the cell in linear layers, sigmoid and tanh",
+    ),
+    "aten._embedding_bag": "use an embedding and a sum or mean over it",
+    "aten.linalg_": "decompositions of matrices have no rules",
+}
 # Bookkeeping that leaves no trace in the lowered graph.
 _PASSED = ("profiler::", "prim::")
 
@@ -76,7 +91,8 @@ class CaptureWatch(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags and not drawn:
             raise CaptureError(f"{name} draws from torch's hidden random generator and has no rule", line)
         if name not in self._supported and not drawn:
-            raise CaptureError(f"{name} has no lowering rule", line)
+            hint = next((f"; {way}" for start, way in _WAYS_AROUND.items() if name.startswith(start)), "")
+            raise CaptureError(f"{name} has no lowering rule{hint}", line)
         if name in ("aten.lift_fresh", "aten.lift_fresh_copy"):
             return
         for tensor in _tensors((args, kwargs)):

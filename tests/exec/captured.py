@@ -27,6 +27,7 @@ from samebits.exec.runner import put_job
 from samebits.exec.training import training_job
 
 Arrays = dict[str, Any]
+Loss = Callable[[Any, Any, Any], Any]
 ROWS, WIDTH, CLASSES, BATCH_SIZE = 48, 6, 4, 12
 
 
@@ -52,6 +53,26 @@ def capture(step: Callable[..., Any], model: Any, optimizer: Any, **given: Any) 
     """Return the job of a step; `given` replaces the usual arguments: the rows above, 3 steps of 12 of them."""
     usual: dict[str, Any] = {"data": rows(), "batch_size": BATCH_SIZE, "steps": 3}
     return training_job(step, model=model, optimizer=optimizer, **(usual | given))
+
+
+def plain_loss(model: Any, x: Any, y: Any) -> Any:
+    """Return the cross-entropy of a model's scores."""
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
+    """Return the job of an ordinary step with SGD."""
+    model = perceptron() if model is None else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        found = loss(model, x, y)
+        found.backward()
+        optimizer.step()
+        return {"loss": found}
+
+    return capture(step, model, optimizer, **given)
 
 
 def open_job(job: Job, device: Device | None = None) -> JobMachine:

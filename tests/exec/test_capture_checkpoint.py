@@ -8,33 +8,10 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.exec.captured import capture, check_same_bits, perceptron, run_job  # noqa: E402
+from tests.exec.captured import Loss, check_same_bits, job_of, perceptron, run_job  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential  # noqa: E402
-
-from samebits.exec.job import Job  # noqa: E402
-
-Loss = Callable[[Any, Any, Any], Any]
-
-
-def plain_loss(model: Any, x: Any, y: Any) -> Any:
-    return F.cross_entropy(model(x), y)
-
-
-def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
-    """Return the job of an ordinary step with SGD."""
-    model = perceptron() if model is None else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        found = loss(model, x, y)
-        found.backward()
-        optimizer.step()
-        return {"loss": found}
-
-    return capture(step, model, optimizer, **given)
 
 
 class Checkpointed(nn.Module):

@@ -13,11 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 from blake3 import blake3  # noqa: E402
 from tests.exec.captured import (  # noqa: E402
+    Loss,
     capture,
     check_same_bits,
     graph_of,
+    job_of,
     nodes_of,
     perceptron,
+    plain_loss,
     rows,
     run_graph,
     run_job,
@@ -32,27 +35,6 @@ from samebits.exec.draws import site_words  # noqa: E402
 from samebits.exec.errors import CaptureError  # noqa: E402
 from samebits.exec.job import Job  # noqa: E402
 from samebits.exec.keys import step_key  # noqa: E402
-
-Loss = Callable[[Any, Any, Any], Any]
-
-
-def plain_loss(model: Any, x: Any, y: Any) -> Any:
-    return F.cross_entropy(model(x), y)
-
-
-def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
-    """Return the job of an ordinary step with SGD."""
-    model = perceptron() if model is None else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        found = loss(model, x, y)
-        found.backward()
-        optimizer.step()
-        return {"loss": found}
-
-    return capture(step, model, optimizer, **given)
 
 
 def drawn(function: Callable[..., Any], t: int = 0, **inputs: Any) -> dict[str, Any]:
