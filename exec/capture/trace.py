@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -18,7 +18,7 @@ from samebits.exec.capture.draw_calls import Draws
 from samebits.exec.capture.rewritten import REWRITTEN
 from samebits.exec.capture.rules import SUPPORTED
 from samebits.exec.capture.sites import Sites
-from samebits.exec.capture.source import line_of
+from samebits.exec.capture.source import current_line, line_of
 from samebits.exec.capture.subject import Tensors
 from samebits.exec.capture.traced import Trace
 from samebits.exec.capture.watch import CaptureWatch
@@ -63,22 +63,24 @@ def trace(
         return tuple(result.values())
 
     flat = _fake(tuple(given.values()))
-    with _generator_untouched():
+    with _seeds_refused():
         module = guarded(lambda: make_fx(run, decomposition_table=dict(REWRITTEN), tracing_mode="fake")(*flat))
     return Trace(module, tuple(given), tuple(outputs), lines)
 
 
 @contextlib.contextmanager
-def _generator_untouched() -> Iterator[None]:
-    """Refuse code that seeds torch's generator, or advances it; put it back."""
-    before = torch.get_rng_state()
-    yield
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
-        raise CaptureError(
-            "the step seeds torch's random generator or draws from it (torch.manual_seed?); "
-            "random calls draw from the job's seed"
-        )
+def _seeds_refused() -> Iterator[None]:
+    """Refuse code that seeds torch's generator."""
+
+    def refuse(*arguments: Any) -> Any:
+        raise CaptureError("it seeds torch's random generator; random calls draw from the job's seed", current_line())
+
+    own = torch.manual_seed, torch.seed
+    torch.manual_seed = torch.seed = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.manual_seed, torch.seed = own
 
 
 def new_key() -> torch.Tensor:

@@ -63,12 +63,14 @@ def nested_state() -> Any:
     return {"parameters": parameters, "velocity": velocity, "counts": [torch.zeros((), dtype=torch.int64)]}
 
 
+MODEL = perceptron()
+
+
 def functional_step(state: Any, x: Any, y: Any, rate: Any = 0.1) -> Any:
     """SGD with momentum, in torch.func."""
-    model = perceptron()
 
     def loss_of(parameters: Any) -> Any:
-        return F.cross_entropy(functional_call(model, parameters, (x,)), y)
+        return F.cross_entropy(functional_call(MODEL, parameters, (x,)), y)
 
     gradients, loss = grad_and_value(loss_of)(state["parameters"])
     velocity = {name: 0.9 * state["velocity"][name] + g for name, g in gradients.items()}

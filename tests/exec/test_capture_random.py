@@ -361,3 +361,14 @@ def test_an_evaluation_that_draws_is_refused() -> None:
         job_of(model=model, evaluate=evaluate, evaluation_data=held_out)
     assert sites_of(job_of(model=model, evaluate=evaluate_rightly, evaluation_data=held_out)) == 1
     assert model.training
+
+
+def test_a_seed_set_in_the_step_is_refused() -> None:
+    def seeded(model: Any, x: Any, y: Any) -> Any:
+        torch.manual_seed(1)
+        return F.cross_entropy(F.dropout(model(x)), y)
+
+    own = torch.manual_seed
+    with pytest.raises(CaptureError, match=r"it seeds torch's random generator; .*test_capture_random.py"):
+        job_of(seeded)
+    assert torch.manual_seed is own
