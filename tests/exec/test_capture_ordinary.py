@@ -329,7 +329,7 @@ def gives_item(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[Step, str]] = {
-    "torch.compile": (ordinary(compiled), "dynamo-optimized function"),
+    "torch.compile": (ordinary(compiled), "as it was before torch.compile"),
     "GradScaler": (scaler(), "_amp_foreach_non_finite_check_and_unscale has no lowering rule"),
     "clip with foreach": (
         between(lambda m, o: nn.utils.clip_grad_norm_(m.parameters(), 0.1, foreach=True)),
