@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samebits.exec.errors import JobError
+from samebits.exec.extras import require_torch
 from samebits.exec.job import Job
 from samebits.exec.stream import IN_ORDER, Stream
 
@@ -35,21 +36,24 @@ def inference_job(
     Raises CaptureError, with the line, for a model that can't be captured faithfully; JobError for arguments that do
     not fit.
     """
-    training, collection = _torch_parts()
+    require_torch("capturing a model")
+    from samebits.exec.capture.collection import rows_of
     from samebits.exec.capture.inference import InferenceProgram
+    from samebits.exec.capture.tensors import to_torch
+    from samebits.exec.capture.trace import guarded
+    from samebits.exec.capture.training import Options, make_job
 
-    arrays = collection.rows_of("inputs", inputs)
+    arrays = rows_of("inputs", inputs)
     rows = next(iter(arrays.values())).shape[0]
     size = rows if batch_size is None else batch_size
     stream = Stream(size, 0, IN_ORDER)
     stream.check_rows(rows)
     if rows % size:
         raise JobError(f"{rows} rows are not a multiple of batch_size {size}")
-    first = {name: training.to_torch(array[:size]) for name, array in arrays.items()}
-    program = training.guarded(lambda: InferenceProgram(model, first, rows, outputs))
-    options = training.Options(stream, rows // size, 0, precision, tolerance=tolerance, checked_steps=1)
-    job: Job = training.make_job(program, arrays, options)
-    return job
+    first = {name: to_torch(array[:size]) for name, array in arrays.items()}
+    program = guarded(lambda: InferenceProgram(model, first, rows, outputs))
+    options = Options(stream, rows // size, 0, precision, tolerance=tolerance, checked_steps=1)
+    return make_job(program, arrays, options)
 
 
 def generation_job(
@@ -68,27 +72,20 @@ def generation_job(
     new_tokens - 1 steps; the tokens are `output/tokens` (rows, length + new_tokens) of the final state. After
     `stop_token` a row goes on with `pad_token`. `precision` and `tolerance` as of `inference_job`; raises as it does.
     """
-    training, collection = _torch_parts()
+    require_torch("capturing a model")
+    from samebits.exec.capture.collection import rows_of
     from samebits.exec.capture.generation import PROMPT, GenerationProgram
+    from samebits.exec.capture.tensors import to_torch
+    from samebits.exec.capture.trace import guarded
+    from samebits.exec.capture.training import Options, make_job
 
     if isinstance(new_tokens, bool) or not isinstance(new_tokens, int) or new_tokens < 1:
         raise JobError(f"new_tokens {new_tokens!r} is not a positive integer")
-    array = np.asarray(collection.rows_of("prompt", {PROMPT: prompt})[PROMPT], np.int64)
+    array = np.asarray(rows_of("prompt", {PROMPT: prompt})[PROMPT], np.int64)
     if array.ndim != 2 or array.shape[1] < 1:
         raise JobError(f"the prompt is {list(array.shape)}, want (rows, length) with a length of 1 or more")
-    tokens = training.to_torch(array)
-    program = training.guarded(lambda: GenerationProgram(model, tokens, new_tokens, stop_token, pad_token))
+    tokens = to_torch(array)
+    program = guarded(lambda: GenerationProgram(model, tokens, new_tokens, stop_token, pad_token))
     stream = Stream(array.shape[0], 0, IN_ORDER)
-    options = training.Options(stream, program.steps, 0, precision, tolerance=tolerance)
-    job: Job = training.make_job(program, {PROMPT: array}, options)
-    return job
-
-
-def _torch_parts() -> tuple[Any, Any]:
-    try:
-        from samebits.exec.capture import collection, training
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise JobError("capturing a model needs PyTorch: install samebits[torch]") from error
-    return training, collection
+    options = Options(stream, program.steps, 0, precision, tolerance=tolerance)
+    return make_job(program, {PROMPT: array}, options)

@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from samebits.cas import Digest, Node, encode_node, node_address
 from samebits.cas.encoding import Value
@@ -31,6 +31,14 @@ RATE: Final = "rate/"
 KEY: Final = "key"
 STEP: Final = "step"
 MAX_STEPS: Final = 1 << 53
+
+
+T = TypeVar("T")
+
+
+def under(prefix: str, values: Mapping[str, T]) -> dict[str, T]:
+    """Return the values whose names start with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Buffer, Device, Executable
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
-from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec
+from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec, under
 from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
 from samebits.exec.stream import ORDER_SIZE_BYTES
@@ -64,7 +64,7 @@ class JobMachine:
         state = {name: self._device.upload(tensor) for name, tensor in self._stored.items()}
         if self._init is not None:
             made = self._init({KEY: self._device.upload(step_key(self.spec.seed, INITIAL))})
-            state |= {name.removeprefix(STATE): buffer for name, buffer in made.items()}
+            state |= under(STATE, made)
         return state
 
     def load_state(self, tree: Digest) -> State:
@@ -94,7 +94,7 @@ class JobMachine:
             inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
         inputs |= {name: self._device.upload(value) for name, value in self._rates(t).items()}
         outputs = self._execute("step", self._step, inputs, t)
-        new = {name.removeprefix(STATE): value for name, value in outputs.items() if name.startswith(STATE)}
+        new = under(STATE, outputs)
         metrics = self._metrics(outputs, "")
         if t == self.spec.steps - 1:
             metrics |= self.evaluate(new)
@@ -163,8 +163,7 @@ class JobMachine:
             raise RunError(f"step {t}: {error} (in the {what} graph)") from error
 
     def _metrics(self, outputs: Mapping[str, Buffer], prefix: str) -> dict[str, Array]:
-        found = {name: value for name, value in outputs.items() if name.startswith(METRICS)}
-        return {prefix + name.removeprefix(METRICS): self._device.download(value) for name, value in found.items()}
+        return {prefix + name: self._device.download(value) for name, value in under(METRICS, outputs).items()}
 
     def _prepare_evaluation(self) -> None:
         if self.spec.evaluation is None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from samebits.cas import CasError, Digest, Store, get_tensor, read_tree
 from samebits.exec.errors import RunError
+from samebits.exec.job import under
 from samebits.exec.runner import Run
 
 OUTPUT: Final = "output/"
@@ -19,11 +20,7 @@ def outputs(run: Run | Digest | str, store: Store) -> dict[str, NDArray[Any]]:
     state = run.final_state if isinstance(run, Run) else Digest.parse(run) if isinstance(run, str) else run
     try:
         entries = read_tree(store.get_node(state))
-        found = {
-            name.removeprefix(OUTPUT): np.asarray(get_tensor(store, address))
-            for name, address in entries.items()
-            if name.startswith(OUTPUT)
-        }
+        found = {name: np.asarray(get_tensor(store, address)) for name, address in under(OUTPUT, entries).items()}
     except CasError as error:
         raise RunError(f"state {state}: {error}") from error
     if not found:

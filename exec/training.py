@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from samebits.exec.errors import JobError
+from samebits.exec.extras import require_torch
 from samebits.exec.job import Job
 from samebits.exec.stream import Stream
 
@@ -51,15 +52,12 @@ def training_job(
     Raises CaptureError, with the user's own line, for a step that can't be captured faithfully; JobError for
     arguments that do not fit.
     """
-    try:
-        from samebits.exec.capture import training
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise JobError("capturing a script needs PyTorch: install samebits[torch]") from error
-    options = training.Options(Stream(batch_size, seed), steps, seed, precision, schedule, tolerance)
+    require_torch("capturing a script")
+    from samebits.exec.capture.training import Options, make_job, make_program
+
+    options = Options(Stream(batch_size, seed), steps, seed, precision, schedule, tolerance)
     if evaluate is None and evaluation_data is not None:
         raise JobError("evaluation_data is given without evaluate")
-    program = training.make_program(step, model, optimizer, state, schedule)
+    program = make_program(step, model, optimizer, state, schedule)
     evaluation = None if evaluate is None else (evaluate, evaluation_data or {})
-    return training.make_job(program, data, options, optimizer=optimizer, init=init, evaluation=evaluation)
+    return make_job(program, data, options, optimizer=optimizer, init=init, evaluation=evaluation)

@@ -25,7 +25,7 @@ from samebits.exec.capture.trace import guarded
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import CaptureError
 from samebits.exec.graph import Graph
-from samebits.exec.job import KEY, METRICS, STATE, STEP
+from samebits.exec.job import BATCH, DATA, KEY, METRICS, STATE, STEP, under
 from samebits.exec.keys import step_key
 from samebits.exec.planner import plan_graph
 
@@ -55,9 +55,7 @@ def check_against_eager(
     with program.eager() as run:
         for t, batch in enumerate(batches):
             key = step_key(seed, t)
-            rates = (
-                {} if rates_of is None else {name: np.asarray(r) for name, r in rates_of({STEP: np.int64(t)}).items()}
-            )
+            rates = {} if rates_of is None else rates_of({STEP: np.asarray(t, np.int64)})
             metrics = _call(program, run, batch, key, {name: float(rate) for name, rate in rates.items()})
             given = {name: to_numpy(tensor) for name, tensor in batch.items()}
             outputs = execute({**state, **given, **rates, KEY: key})
@@ -73,7 +71,7 @@ def check_evaluation(
     """Evaluate both ways on the initial state; raises CaptureError naming the metric beyond `tolerance`."""
     inputs = {STATE + name: to_numpy(tensor) for name, tensor in subject.state.items()}
     inputs |= {name: to_numpy(tensor) for name, tensor in data.items()}
-    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in data.items()}
+    arguments = {name: tensor.clone() for name, tensor in under(DATA, data).items()}
     with everything_kept(subject):
         subject.write_own_model(subject.state)
         metrics = guarded(lambda: check_metrics(evaluate(**arguments)))
@@ -81,7 +79,7 @@ def check_evaluation(
 
 
 def _call(program: Program, run: EagerRun, batch: Tensors, key: Array, rates: Mapping[str, float]) -> Tensors:
-    arguments = {name.partition("/")[2]: tensor.clone() for name, tensor in batch.items()}
+    arguments = {name: tensor.clone() for name, tensor in under(BATCH, batch).items()}
     sites = Sites(program.model)
     with sites.followed(), EagerDraws(Draws(to_torch(key), sites)):
         return guarded(lambda: run.step(arguments, rates))

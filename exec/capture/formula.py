@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.fx import Node as FxNode
 
 from samebits.exec.builder import ValueRef
 from samebits.exec.capture.lowering import Lowering, type_of
@@ -157,12 +156,6 @@ def done(low: Lowering, formula: Term, expected: TensorType | None = None) -> Va
 def iota(low: Lowering, shape: Sequence[int], axis: int, dtype: str = "i64") -> Term:
     """Return the positions 0, 1, ... along `axis` of `shape`."""
     return Term(low, low.op("iota", dtype=dtype, shape=tuple(shape), dimension=axis))
-
-
-def argument_type(low: Lowering, position: int) -> TensorType:
-    """Return the type that torch gives a tensor argument of the node at hand."""
-    argument: Any = low.node.args[position]
-    return type_of(argument.meta["val"] if isinstance(argument, FxNode) else argument)
 
 
 def results(low: Lowering) -> list[TensorType | None]:

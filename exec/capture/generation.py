@@ -62,8 +62,11 @@ class GenerationProgram(ModelProgram):
 
     @staticmethod
     def _cache_tensors(cache: Any) -> Tensors:
-        parts = (("keys", "values"), enumerate(cache.layers))
-        return {f"cache/{i}/{part}": getattr(layer, part) for i, layer in parts[1] for part in parts[0]}
+        return {
+            f"cache/{i}/{part}": getattr(layer, part)
+            for i, layer in enumerate(cache.layers)
+            for part in ("keys", "values")
+        }
 
     def _cache_of(self, state: Tensors) -> Any:
         """Return a cache that works on tensors of the state."""

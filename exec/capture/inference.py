@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
-from torch.utils import _pytree as pytree
 
 from samebits.exec.capture.model_program import ModelProgram
-from samebits.exec.capture.subject import Tensors
+from samebits.exec.capture.program import named_leaves
+from samebits.exec.capture.subject import Tensors, has_values
 from samebits.exec.errors import CaptureError
 from samebits.exec.outputs import OUTPUT
 
@@ -30,7 +30,7 @@ class InferenceProgram(ModelProgram):
         self._wanted = outputs
         self._batch_size = next(iter(inputs.values())).shape[0]
         self._whole = self._batch_size == rows
-        if any(tensor.is_meta for tensor in self.initial.values()):
+        if not has_values(self.initial):
             raise CaptureError("the model is on the meta device and has no values; load its weights first")
         with self.kept():
             found = self._call(dict(inputs))
@@ -59,13 +59,10 @@ class InferenceProgram(ModelProgram):
 
     def _call(self, arguments: Tensors) -> Tensors:
         """Return the model's output tensors by name."""
-        paths, _ = pytree.tree_flatten_with_path(self.model(**arguments))
         found: Tensors = {}
-        for path, leaf in paths:
-            name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) or "result"
-            if self._wanted is not None and name.partition("/")[0] not in self._wanted:
-                continue
-            if leaf is None:
+        for path, leaf in named_leaves(self.model(**arguments)):
+            name = path or "result"
+            if leaf is None or (self._wanted is not None and name.partition("/")[0] not in self._wanted):
                 continue
             if not isinstance(leaf, torch.Tensor):
                 raise CaptureError(f"output {name} is a {type(leaf).__name__}, not a tensor; say which with outputs=")

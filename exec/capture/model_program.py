@@ -12,7 +12,7 @@ import torch
 from samebits.exec.capture.program import EagerRun
 from samebits.exec.capture.subject import MODEL, Subject, Tensors, everything_kept
 from samebits.exec.capture.swap import swapped
-from samebits.exec.job import BATCH, STATE
+from samebits.exec.job import BATCH, STATE, under
 
 
 class ModelProgram(ABC):
@@ -41,9 +41,8 @@ class ModelProgram(ABC):
 
     def run(self, tensors: Tensors) -> Tensors:
         """Run a traced step."""
-        arguments = {name.removeprefix(BATCH): x for name, x in tensors.items() if name.startswith(BATCH)}
         with swapped(self._subject, tensors) as after, torch.no_grad():
-            new = self.advance({name: tensors[STATE + name] for name in self.made}, arguments)
+            new = self.advance({name: tensors[STATE + name] for name in self.made}, under(BATCH, tensors))
             return {STATE + name: tensor for name, tensor in (after() | new).items()}
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from samebits.exec.capture.schedule import schedules_kept
 from samebits.exec.capture.subject import GRADIENT, MODEL, Subject, Tensors, everything_kept
 from samebits.exec.capture.swap import left_gradients, swapped
 from samebits.exec.errors import CaptureError
-from samebits.exec.job import BATCH, METRICS, RATE, STATE
+from samebits.exec.job import BATCH, METRICS, RATE, STATE, under
 
 Arguments = Mapping[str, torch.Tensor]
 RATE_ARGUMENT: Final = "rate"
@@ -74,9 +74,8 @@ class ObjectProgram:
 
     def run(self, tensors: Tensors) -> Tensors:
         """Run a traced step on swapped objects."""
-        arguments = {name.removeprefix(BATCH): x for name, x in tensors.items() if name.startswith(BATCH)}
         with swapped(self._subject, tensors) as after:
-            metrics = check_metrics(self.function(**arguments))
+            metrics = check_metrics(self.function(**under(BATCH, tensors)))
             result = {STATE + name: tensor for name, tensor in after().items()}
             self.leftover = left_gradients(self._subject.model, self.trained)
         return result | {METRICS + name: tensor for name, tensor in metrics.items()}
@@ -133,7 +132,7 @@ class FunctionalProgram:
     def run(self, tensors: Tensors) -> Tensors:
         """Run a traced step."""
         state = {name: tensors[STATE + name] for name in self.initial}
-        arguments = {name.removeprefix(BATCH): x for name, x in tensors.items() if name.startswith(BATCH)}
+        arguments = under(BATCH, tensors)
         if self._takes_rate:
             if RATE_ARGUMENT in arguments:
                 raise CaptureError("the schedule gives the argument rate; give the data of that name another one")
@@ -174,11 +173,16 @@ class _FunctionalRun:
         return {name: tensor.detach().clone() for name, tensor in self._state.items()}
 
 
+def named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a tree of dictionaries and lists, each with its path as a name: ``layers/0/weight``."""
+    for path, leaf in pytree.tree_flatten_with_path(tree)[0]:
+        yield "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path), leaf
+
+
 def _named_tensors(state: Any) -> Tensors:
     """Return the tensors of a tree by their paths; raises CaptureError for other leaves, or two of one path."""
     found: Tensors = {}
-    for path, leaf in pytree.tree_flatten_with_path(state)[0]:
-        name = "/".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+    for name, leaf in named_leaves(state):
         if not isinstance(leaf, torch.Tensor) or name in found or not name:
             raise CaptureError(f"state {name!r} is a {type(leaf).__name__} or occurs twice; want named tensors")
         found[name] = leaf

@@ -12,6 +12,7 @@ from typing import Any
 
 from samebits.exec.builder import ValueRef
 from samebits.exec.capture.lowering import Lowering, rule
+from samebits.exec.capture.windows import per_axis
 
 Sizes = Sequence[int]
 
@@ -31,9 +32,8 @@ class Geometry:
 
 
 def _geometry(rank: int, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Geometry:
-    """Return the geometry of `rank` spatial axes; torch lets one number stand for all axes."""
-    each = [tuple(values) * (rank if len(values) == 1 else 1) for values in (stride, padding, dilation)]
-    return Geometry(each[0], each[1], each[2], groups)
+    """Return the geometry of `rank` spatial axes."""
+    return Geometry(per_axis(stride, rank), per_axis(padding, rank), per_axis(dilation, rank), groups)
 
 
 def _convolve(

@@ -16,7 +16,7 @@ from samebits.exec.capture.trace import functional, new_key, trace
 from samebits.exec.capture.traced import Trace
 from samebits.exec.errors import CaptureError
 from samebits.exec.graph import Graph
-from samebits.exec.job import KEY, METRICS, STATE
+from samebits.exec.job import DATA, KEY, METRICS, STATE, under
 
 
 def capture_step(program: Program, batch: Tensors, precision: str) -> Graph:
@@ -51,7 +51,7 @@ def capture_evaluation(subject: Subject, evaluate: Callable[..., Any], data: Ten
 
     def body(tensors: Tensors) -> Tensors:
         with swapped(subject, tensors):
-            metrics = check_metrics(evaluate(**{name.partition("/")[2]: tensors[name] for name in data}))
+            metrics = check_metrics(evaluate(**under(DATA, tensors)))
         return {METRICS + name: tensor for name, tensor in metrics.items()}
 
     given = {STATE + name: tensor for name, tensor in subject.state.items()} | data | {KEY: new_key()}

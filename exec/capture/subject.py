@@ -63,6 +63,11 @@ class Subject:
         return {name: tensor.detach().clone() for name, tensor in own.items()}
 
 
+def has_values(state: Tensors) -> bool:
+    """Say whether tensors hold values; those on the meta device have only their types."""
+    return not any(tensor.is_meta for tensor in state.values())
+
+
 @contextlib.contextmanager
 def everything_kept(subject: Subject) -> Iterator[None]:
     """Put the user's model and optimizer back at the end, whatever a step did to them."""

@@ -17,13 +17,13 @@ from samebits.exec.capture.initial import Init, capture_init
 from samebits.exec.capture.program import FunctionalProgram, ObjectProgram, Program
 from samebits.exec.capture.schedule import Schedule, capture_schedule
 from samebits.exec.capture.step import capture_evaluation, capture_step, check_python_state, seen_by
-from samebits.exec.capture.subject import Subject, Tensors
+from samebits.exec.capture.subject import MODEL, Subject, Tensors, has_values
 from samebits.exec.capture.tensors import to_numpy, to_torch
 from samebits.exec.capture.trace import guarded
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import CaptureError, JobError
 from samebits.exec.graph import Graph, check_graph
-from samebits.exec.job import BATCH, CHECKED, DATA, KEY, MAX_STEPS, STATE, Check, Evaluation, Job, JobSpec
+from samebits.exec.job import BATCH, CHECKED, DATA, KEY, MAX_STEPS, STATE, Check, Evaluation, Job, JobSpec, under
 from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.planner import plan_graph
 from samebits.exec.stream import Stream
@@ -106,13 +106,11 @@ def make_job(
 def _capture_init(program: Program, init: Init | None, seed: int) -> Graph | None:
     """Return the init graph, and let the program start from what it gives."""
     graph = guarded(lambda: capture_init(init, program.initial, program.made))
-    if init is None or graph is None:
-        return graph
-    if any(tensor.is_meta for tensor in program.initial.values()):
+    if init is None or graph is None or not has_values(program.initial):
         return graph
     found = NumpyDevice().compile(plan_graph(graph))({KEY: step_key(seed, INITIAL)})
-    for name, value in found.items():
-        program.initial[name.removeprefix(STATE)].copy_(to_torch(np.asarray(value)))
+    for name, value in under(STATE, found).items():
+        program.initial[name].copy_(to_torch(np.asarray(value)))
     return graph
 
 
@@ -120,7 +118,7 @@ def _check_capture(
     program: Program, batches: Sequence[Tensors], graph: Graph, schedule: Graph | None, options: Options
 ) -> Check:
     """Compare the capture with eager PyTorch; returns what the job says of it."""
-    if any(tensor.is_meta for tensor in program.initial.values()):
+    if not has_values(program.initial):
         return Check(done=False)
     usual = default_tolerance(program.initial, options.precision, graph)
     limit = usual if options.tolerance is None else options.tolerance
@@ -139,13 +137,12 @@ def _evaluation(
         raise JobError("evaluate needs a model; a functional step has none")
     held_out = rows_of("evaluation_data", data)
     inputs = {DATA + name: to_torch(array) for name, array in held_out.items()}
-    subject = Subject.of(program.model, None)
-    for name, tensor in subject.state.items():
-        tensor.copy_(program.initial[name])
+    weights = {name: tensor for name, tensor in program.initial.items() if name.startswith(MODEL)}
+    subject = Subject(program.model, None, weights)
     seen = seen_by(evaluate, subject.model)
     graph = capture_evaluation(subject, evaluate, inputs, options.precision)
-    if not any(tensor.is_meta for tensor in subject.state.values()):
-        usual = default_tolerance(subject.state, options.precision, graph)
+    if has_values(weights):
+        usual = default_tolerance(weights, options.precision, graph)
         check_evaluation(subject, evaluate, inputs, graph, options.tolerance or usual)
     check_python_state("evaluation", seen, seen_by(evaluate, subject.model))
     return Evaluation(collection.add_graph(graph), collection.add_tree(held_out))

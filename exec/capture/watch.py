@@ -13,7 +13,7 @@ from samebits.exec.capture.draw_calls import Draws
 from samebits.exec.capture.source import current_line
 from samebits.exec.errors import CaptureError
 
-_VALUE_OF_TENSOR = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal")
+_VALUE_OF_TENSOR = ("aten._local_scalar_dense", "aten.item", "aten.is_nonzero", "aten.equal")
 # Ops without a rule, by how their names start, and what to do instead.
 _WAYS_AROUND = {
     "aten._foreach_": "pass foreach=False",
@@ -30,7 +30,7 @@ _WAYS_AROUND = {
     "aten.linalg_": "decompositions of matrices have no rules",
 }
 # Bookkeeping that leaves no trace in the lowered graph.
-_PASSED = ("profiler::", "prim::")
+_PASSED = ("profiler.", "prim.")
 
 
 class CaptureWatch(TorchDispatchMode):
@@ -52,14 +52,15 @@ class CaptureWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check one ATen call, then let it go on."""
         kwargs = dict(kwargs or {})
-        if func.namespace == "aten" and functional_name(func) not in self._supported and not self._draws.handles(func):
+        name, drawn = functional_name(func), self._draws.handles(func)
+        if func.namespace == "aten" and name not in self._supported and not drawn:
             with self:
                 found = func.decompose(*args, **kwargs)  # what torch defines by other ops
             if found is not NotImplemented:
                 return found
         try:
-            self._check_call(func, args, kwargs)
-            if self._draws.handles(func):
+            self._check_call(func, name, args, kwargs, drawn=drawn)
+            if drawn:
                 return self._draws.call(func, args, kwargs)
         except CaptureError as error:
             self._refused = self._refused or CaptureError(error.reason, error.where or current_line())
@@ -71,23 +72,18 @@ class CaptureWatch(TorchDispatchMode):
         if self._refused is not None:
             raise self._refused
 
-    def _check_call(self, func: Any, args: Any, kwargs: Any) -> None:
-        name = func._schema.name
+    def _check_call(self, func: Any, name: str, args: Any, kwargs: Any, *, drawn: bool) -> None:
         if name in _VALUE_OF_TENSOR:
             raise CaptureError(
-                f"{name.replace('::', '.')} takes the Python value of a tensor (.item(), float(), a branch on a tensor)"
+                f"{name} takes the Python value of a tensor (.item(), float(), a branch on a tensor)"
                 ", which a static graph can't follow; keep it a tensor, or use torch.where",
                 current_line(),
             )
-        if not name.startswith(_PASSED):
-            self._check(func, args, kwargs)
-
-    def _check(self, func: Any, args: Any, kwargs: Any) -> None:
-        name = functional_name(func)
+        if name.startswith(_PASSED):
+            return
         line = current_line()
         if line is not None:
             self._lines.setdefault(name, set()).add(line)
-        drawn = self._draws.handles(func)
         if torch.Tag.nondeterministic_seeded in func.tags and not drawn:
             raise CaptureError(f"{name} draws from torch's hidden random generator and has no rule", line)
         if name not in self._supported and not drawn:

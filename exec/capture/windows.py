@@ -69,9 +69,13 @@ def axes_of(
     dilation: Sequence[int],
 ) -> list[Axis]:
     """Return the geometry of each axis; an argument of one number holds for all, no strides mean the window's sizes."""
-    rank = len(sizes)
-    whole = [[*given] * (rank if len(given) == 1 else 1) for given in (window, stride or window, padding, dilation)]
+    whole = [per_axis(given, len(sizes)) for given in (window, stride or window, padding, dilation)]
     return [Axis(*one) for one in zip(sizes, *whole, counts, strict=True)]
+
+
+def per_axis(values: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Return a number for each of `rank` axes; torch lets one stand for all."""
+    return tuple(values) * (rank if len(values) == 1 else 1)
 
 
 def padded(low: Lowering, x: ValueRef, axes: Sequence[Axis], value: float | int | bool) -> ValueRef:
