@@ -87,6 +87,9 @@ def make_job(
     check_python_state("step", seen, seen_by(program.function, program.model))
     made = {name.removeprefix(STATE) for name, _ in init_graph.outputs} if init_graph is not None else set()
     stored = {name: tensor for name, tensor in program.initial.items() if name not in made}
+    evaluated, agreed = (
+        (None, CHECKED) if evaluation is None else _evaluation(program, *evaluation, options, collection)
+    )
     spec = JobSpec(
         step=collection.add_graph(graph),
         state=collection.add_tree({name: to_numpy(_real(name, tensor)) for name, tensor in stored.items()}),
@@ -94,11 +97,11 @@ def make_job(
         stream=options.stream,
         steps=options.steps,
         arithmetic=ARITHMETIC,
-        evaluation=None if evaluation is None else _evaluation(program, *evaluation, options, collection),
+        evaluation=evaluated,
         seed=options.seed,
         init=None if init_graph is None else collection.add_graph(init_graph),
         schedule=None if schedule is None else collection.add_graph(schedule),
-        check=check,
+        check=agreed if check == CHECKED else check,
     )
     return Job(spec, collection.nodes, collection.blobs)
 
@@ -121,9 +124,13 @@ def _check_capture(
     if not has_values(program.initial):
         return Check(done=False)
     usual = default_tolerance(program.initial, options.precision, graph)
-    limit = usual if options.tolerance is None else options.tolerance
-    check_against_eager(program, batches, graph, schedule, options.seed, limit)
-    return CHECKED if limit <= usual else Check(tolerance=limit)
+    check_against_eager(program, batches, graph, schedule, options.seed, options.tolerance or usual)
+    return _recorded(options.tolerance, usual)
+
+
+def _recorded(tolerance: float | None, usual: float) -> Check:
+    """Return what a job says of a check that passed within a tolerance: only one looser than the usual is named."""
+    return CHECKED if tolerance is None or tolerance <= usual else Check(tolerance=tolerance)
 
 
 def _evaluation(
@@ -132,7 +139,8 @@ def _evaluation(
     data: Mapping[str, Any],
     options: Options,
     collection: Collection,
-) -> Evaluation:
+) -> tuple[Evaluation, Check]:
+    """Return the evaluation and what the job says of its check against eager PyTorch."""
     if program.model is None:
         raise JobError("evaluate needs a model; a functional step has none")
     held_out = rows_of("evaluation_data", data)
@@ -141,11 +149,12 @@ def _evaluation(
     subject = Subject(program.model, None, weights)
     seen = seen_by(evaluate, subject.model)
     graph = capture_evaluation(subject, evaluate, inputs, options.precision)
+    usual = default_tolerance(weights, options.precision, graph)
     if has_values(weights):
-        usual = default_tolerance(weights, options.precision, graph)
         check_evaluation(subject, evaluate, inputs, graph, options.tolerance or usual)
     check_python_state("evaluation", seen, seen_by(evaluate, subject.model))
-    return Evaluation(collection.add_graph(graph), collection.add_tree(held_out))
+    found = Evaluation(collection.add_graph(graph), collection.add_tree(held_out))
+    return found, _recorded(options.tolerance, usual) if has_values(weights) else CHECKED
 
 
 def _real(name: str, tensor: torch.Tensor) -> torch.Tensor:

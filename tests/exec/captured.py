@@ -60,10 +60,8 @@ def plain_loss(model: Any, x: Any, y: Any) -> Any:
     return nn.functional.cross_entropy(model(x), y)
 
 
-def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
-    """Return the job of an ordinary step with SGD."""
-    model = perceptron() if model is None else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def ordinary_step(model: Any, optimizer: Any, loss: Loss = plain_loss) -> Callable[..., Any]:
+    """Return a step that descends a loss."""
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
@@ -72,7 +70,14 @@ def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
         optimizer.step()
         return {"loss": found}
 
-    return capture(step, model, optimizer, **given)
+    return step
+
+
+def job_of(loss: Loss = plain_loss, model: Any = None, **given: Any) -> Job:
+    """Return the job of an ordinary step with SGD."""
+    model = perceptron() if model is None else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return capture(ordinary_step(model, optimizer, loss), model, optimizer, **given)
 
 
 def open_job(job: Job, device: Device | None = None) -> JobMachine:

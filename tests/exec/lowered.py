@@ -7,16 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.exec.captured import graph_of, run_graph
 
-from samebits.exec.capture.lowering import lower
 from samebits.exec.capture.tensors import to_numpy
-from samebits.exec.capture.trace import functional, new_key, trace
-from samebits.exec.capture.traced import Trace
-from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Device
 from samebits.exec.graph import Graph
-from samebits.exec.job import KEY
-from samebits.exec.planner import plan_graph
 
 Function = Callable[..., Any]
 
@@ -62,31 +57,22 @@ def _tensors(results: Any) -> list[Any]:
     return [one for part in values for one in _tensors(part)]
 
 
-def trace_flat(function: Function, inputs: Sequence[Any]) -> Trace:
-    """Trace a function of tensors as a step is traced; its inputs are named x0, x1, ..., its results y0, y1, ..."""
-
-    def body(tensors: dict[str, Any]) -> dict[str, Any]:
-        results = _tensors(function(*(tensors[f"x{i}"] for i in range(len(inputs)))))
-        return {f"y{i}": y.detach().clone() for i, y in enumerate(results)}
-
-    given = {f"x{i}": x for i, x in enumerate(inputs)}
-    return functional(trace(body, {**given, KEY: new_key()}))
-
-
 def lowered(function: Function, inputs: Sequence[Any]) -> tuple[Graph, dict[str, Any]]:
-    """Return the graph of a function and its inputs by name."""
-    traced = trace_flat(function, inputs)
-    graph = lower(traced, "highest")
-    arrays = {name: to_numpy(x) for name, x in zip(traced.inputs, inputs, strict=False)}
+    """Return the graph of a function, with results y0, y1, ..., and its inputs x0, x1, ..., as far as it has them."""
+
+    def by_name(**tensors: Any) -> dict[str, Any]:
+        return {f"y{i}": y.detach() for i, y in enumerate(_tensors(function(*tensors.values())))}
+
+    named = {f"x{i}": x for i, x in enumerate(inputs)}
+    graph = graph_of(by_name, named)
     used = {name for name, _ in graph.inputs}
-    return graph, {name: array for name, array in arrays.items() if name in used}
+    return graph, {name: to_numpy(x) for name, x in named.items() if name in used}
 
 
 def run(graph: Graph, inputs: dict[str, Any], device: Device | None = None) -> list[Any]:
     """Return the results of a lowered function in order."""
-    device = device or NumpyDevice()
-    outputs = device.compile(plan_graph(graph))({name: device.upload(array) for name, array in inputs.items()})
-    return [device.download(outputs[f"y{i}"]) for i in range(len(outputs))]
+    outputs = run_graph(graph, inputs, device)
+    return [outputs[f"y{i}"] for i in range(len(outputs))]
 
 
 def check_like_eager(

@@ -7,21 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from tests.exec.captured import open_job  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from samebits.exec.canonical import parse_graph, read_graph  # noqa: E402
 from samebits.exec.capture import rules  # noqa: E402
-from samebits.exec.devices.numpy_device import NumpyDevice  # noqa: E402
 from samebits.exec.errors import CaptureError, JobError, RunError  # noqa: E402
-from samebits.exec.job import BATCH, KEY, METRICS, STATE, STEP, Job  # noqa: E402
-from samebits.exec.keys import INITIAL, step_key  # noqa: E402
-from samebits.exec.planner import plan_graph  # noqa: E402
+from samebits.exec.job import BATCH, Job  # noqa: E402
+from samebits.exec.machine import as_scalars  # noqa: E402
 from samebits.exec.training import training_job  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -70,34 +69,18 @@ def train(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
 
 
 class Replay:
-    """The captured step on the numpy device."""
+    """A captured job on the numpy device, on batches of the test's own."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.t = job, 0
-        self._execute = self._compile(job.spec.step)
-        self._rates = self._compile(job.spec.schedule)
-        entries: Any = job.nodes[job.spec.state].body["entries"]
-        self.state = {STATE + name: self._tensor(address) for name, address in entries.items()}
-        if job.spec.init is not None:
-            self.state |= self._compile(job.spec.init)({KEY: step_key(job.spec.seed, INITIAL)})
-
-    def _compile(self, graph: Any) -> Any:
-        graphs = {address: node for address, node in self.job.nodes.items() if node.kind == "graph"}
-        library = {address: parse_graph(node) for address, node in graphs.items()}
-        return NumpyDevice().compile(plan_graph(read_graph(graphs[graph], library), library))
-
-    def _tensor(self, address: Any) -> Any:
-        body: Any = self.job.nodes[address].body
-        dtype = {"f32": np.float32, "f64": np.float64, "i64": np.int64}[body["dtype"]]
-        return np.frombuffer(self.job.blobs[body["blob"]], dtype).reshape(body["shape"])
+        self._machine, self._t = open_job(job), 0
+        self.state = self._machine.initial_state()
 
     def step(self, x: Any, y: Any) -> dict[str, float]:
-        rates = self._rates({STEP: np.asarray(self.t, np.int64)})
-        batch = {BATCH + "x": x.numpy(), BATCH + "y": y.numpy(), KEY: step_key(self.job.spec.seed, self.t)}
-        outputs = self._execute({**self.state, **rates, **batch})
-        self.t += 1
-        self.state = {name: value for name, value in outputs.items() if name.startswith(STATE)}
-        return {name.removeprefix(METRICS): float(v) for name, v in outputs.items() if name.startswith(METRICS)}
+        batch = {BATCH + "x": x.numpy(), BATCH + "y": y.numpy()}
+        with patch.object(self._machine, "_batch", lambda t: batch):
+            self.state, metrics = self._machine.step(self._t, self.state)
+        self._t += 1
+        return as_scalars(metrics)
 
 
 OPTIMIZERS = {

@@ -15,6 +15,7 @@ from tests.exec.captured import (  # noqa: E402
     check_same_bits,
     graph_of,
     normal,
+    ordinary_step,
     out,
     run_graph,
     run_job,
@@ -311,13 +312,7 @@ def test_a_captured_model_sees_its_own_attention_in_training() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Unflatten(0, (3, 1, 4)), _Attend(), nn.Flatten(0, 2), nn.Linear(8, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss}
+    step = ordinary_step(model, optimizer)
 
     jobs = []
     for backend in (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION):

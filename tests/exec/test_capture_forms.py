@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.exec.captured import capture, check_same_bits, open_job, perceptron, rows, run_job  # noqa: E402
+from tests.exec.captured import capture, check_same_bits, open_job, ordinary_step, perceptron, rows, run_job  # noqa: E402
 from tests.exec.kernel_devices import open_opencl  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.func import functional_call, grad_and_value  # noqa: E402
@@ -43,15 +43,7 @@ def object_job(**given: Any) -> Job:
     """Return the job of a perceptron with dropout, trained by SGD with momentum."""
     model = perceptron(nn.Dropout(0.2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss}
-
-    return capture(step, model, optimizer, **given)
+    return capture(ordinary_step(model, optimizer), model, optimizer, **given)
 
 
 # Functional steps
@@ -196,15 +188,7 @@ def job_with_init(init: Any = fresh, *, meta: bool = False, **given: Any) -> Job
     with torch.device("meta" if meta else "cpu"):
         model = fresh()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss}
-
-    return capture(step, model, optimizer, **({"init": init} | given))
+    return capture(ordinary_step(model, optimizer), model, optimizer, **({"init": init} | given))
 
 
 def initial(job: Job) -> Any:
@@ -266,13 +250,7 @@ def test_a_model_without_values_needs_an_init() -> None:
 def test_a_model_without_values_may_be_evaluated() -> None:
     model = fresh().to("meta")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss}
+    step = ordinary_step(model, optimizer)
 
     def evaluate(x: Any, y: Any) -> Any:
         return {"right": (model.eval()(x).argmax(1) == y).float().mean()}
@@ -343,6 +321,25 @@ def test_a_looser_tolerance_is_in_the_job_and_shown(tmp_path: Path) -> None:
     ):
         command = [sys.executable, "-m", "samebits.cli", "job", "show", str(tmp_path / f"{name}.job")]
         assert text in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_tolerance_loose_for_the_evaluation_alone_is_in_the_job() -> None:
+    """A step in bfloat16 may differ by 0.1, its evaluation in float32 by 0.01 only."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def half_loss(model: Any, x: Any, y: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return F.cross_entropy(model(x), y)
+
+    def evaluate(x: Any, y: Any) -> Any:
+        return {"loss": F.cross_entropy(model(x), y)}
+
+    def check(**given: Any) -> Check:
+        return capture(ordinary_step(model, optimizer, half_loss), model, optimizer, tolerance=0.05, **given).spec.check
+
+    assert check() == CHECKED
+    assert check(evaluate=evaluate, evaluation_data=rows()) == Check(tolerance=0.05)
 
 
 @pytest.mark.parametrize("tolerance", [0, -1, float("nan"), float("inf"), True, "0.1"])
