@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from samebits.exec.folding import fold
 
 from samebits.cas import Digest, Node, node_address, tensor_node, tree_node
 from samebits.cas.dtype import dtype_name
 from samebits.exec.canonical import graph_node
 from samebits.exec.capture.tensors import to_numpy
 from samebits.exec.errors import JobError
+from samebits.exec.folding import fold
 from samebits.exec.graph import Graph
 
 Array = NDArray[Any]

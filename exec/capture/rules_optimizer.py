@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from samebits.exec.capture.formula import Term
-
 from samebits.exec.builder import ValueRef
+from samebits.exec.capture.formula import Term
 from samebits.exec.capture.lowering import Lowering, rule
 
 Options = Mapping[str, float]
