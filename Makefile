@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-core
+SOURCES := pyproject.toml cas/_subtree.c cas/_subtree_lanes.h
 
 .PHONY: setup demo test lint bench conformance examples clean
 
@@ -11,11 +12,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(DEMO_STAMP): pyproject.toml | $(BIN)/python
+$(DEMO_STAMP): $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[opencl]"
 	@touch $@
 
-$(STAMP): pyproject.toml | $(BIN)/python
+$(STAMP): $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(DEMO_STAMP)
 

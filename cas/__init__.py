@@ -1,5 +1,6 @@
 """Content-addressed store: Digest, canonical encoding, LMDB store, tensors, trees and weight files."""
 
+from samebits.cas.compact import CompactReport, compact
 from samebits.cas.digest import Digest, hash_blob, hash_node
 from samebits.cas.errors import (
     CasError,
@@ -12,12 +13,16 @@ from samebits.cas.errors import (
     NodeError,
     ObjectKindError,
     ObjectNotFoundError,
+    StoreBusyError,
     StoreError,
     StoreFullError,
 )
 from samebits.cas.fetch import Damage, FetchReport, ObjectSource, check_objects, fetch, reachable
 from samebits.cas.files import StoredFile, get_file, put_file
+from samebits.cas.fsck import FsckReport, Problem, fsck, quarantine
+from samebits.cas.gc import GcReport, collect_garbage
 from samebits.cas.node import Node, decode_node, encode_node, node_address, references
+from samebits.cas.ranges import RangeChecker, read_range, row_values
 from samebits.cas.records import ObjectInfo
 from samebits.cas.store import Store
 from samebits.cas.tensor import TensorInfo, get_tensor, put_tensor, tensor_address, tensor_info, tensor_node
@@ -25,6 +30,7 @@ from samebits.cas.tree import get_tree, put_tree, read_tree, tree_address, tree_
 
 __all__ = [
     "CasError",
+    "CompactReport",
     "Damage",
     "DamagedObjectError",
     "Digest",
@@ -34,21 +40,29 @@ __all__ = [
     "FetchReport",
     "FileError",
     "FileFormatError",
+    "FsckReport",
+    "GcReport",
     "Node",
     "NodeError",
     "ObjectInfo",
     "ObjectKindError",
     "ObjectNotFoundError",
     "ObjectSource",
+    "Problem",
+    "RangeChecker",
     "Store",
+    "StoreBusyError",
     "StoreError",
     "StoreFullError",
     "StoredFile",
     "TensorInfo",
     "check_objects",
+    "collect_garbage",
+    "compact",
     "decode_node",
     "encode_node",
     "fetch",
+    "fsck",
     "get_file",
     "get_tensor",
     "get_tree",
@@ -58,9 +72,12 @@ __all__ = [
     "put_file",
     "put_tensor",
     "put_tree",
+    "quarantine",
     "reachable",
+    "read_range",
     "read_tree",
     "references",
+    "row_values",
     "tensor_address",
     "tensor_info",
     "tensor_node",

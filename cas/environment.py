@@ -1,40 +1,54 @@
 """The LMDB environment of a store: opening and checking it, its databases and its transactions.
 
-Databases: ``rows`` (BLAKE3 of a row -> row), ``objects`` (address -> record), ``pins`` (name -> address) and ``meta``,
-whose ``format`` is the canonical msgpack of ``{"format": "samebits-cas", "version": 1}``.
+Databases: ``objects`` (address -> record), ``rows`` (BLAKE3 of a row -> row), ``subtrees`` (row and position -> its
+value in BLAKE3's tree), ``pins`` (name -> address), ``leases`` (what living processes need), ``unfinished`` (rows of
+objects that are not whole yet), ``touches`` (what was put while garbage is collected) and ``meta``, whose ``format`` is
+the canonical msgpack of ``{"format": "samebits-cas", "version": 2}``.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import lmdb
 
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import EncodingError, StoreError, StoreFullError
+from samebits.cas.locks import USERS, Gate, Lease, open_lock
 from samebits.cas.shared import SharedEnvironment, acquire, release
+from samebits.cas.upgrade import OLD_FORMAT_RECORD, upgrade_records
 
-ROWS: Final = "rows"
 OBJECTS: Final = "objects"
+ROWS: Final = "rows"
+SUBTREES: Final = "subtrees"
 PINS: Final = "pins"
+LEASES: Final = "leases"
+UNFINISHED: Final = "unfinished"
+TOUCHES: Final = "touches"
 META: Final = "meta"
 FORMAT_KEY: Final = b"format"
-FORMAT_RECORD: Final = encode({"format": "samebits-cas", "version": 1})
+COLLECTING_KEY: Final = b"collecting"
+FORMAT_RECORD: Final = encode({"format": "samebits-cas", "version": 2})
+DATA_NAME: Final = "data.mdb"
 
 # Address space, not disk: the file grows as it is filled. Smaller ones are for processes with limited address space.
 _MAP_SIZES_BYTES: Final = tuple(size for size in (1 << 40, 64 << 30, 8 << 30, 1 << 30) if size <= sys.maxsize)
 _MAX_READERS: Final = 1022
-_TABLES: Final = (ROWS, OBJECTS, PINS, META)
-_DATA_NAME: Final = "data.mdb"
+_OLD_TABLES: Final = (ROWS, OBJECTS, PINS, META)  # of version 1
+_TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
 _FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -48,6 +62,10 @@ class Transaction:
         """Return the value of a key, or None."""
         value: memoryview | None = self.handle.get(key, db=self.tables[table])
         return value
+
+    def has(self, table: str, key: bytes) -> bool:
+        """Return whether a key is there."""
+        return self.handle.get(key, db=self.tables[table]) is not None
 
     def put_new(self, table: str, key: bytes, value: bytes | bytearray | memoryview) -> bool:
         """Write a value unless the key is there; return whether it was written."""
@@ -63,26 +81,52 @@ class Transaction:
 
     def scan(self, table: str, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` (key, value) in key order, from the first key behind `after`."""
-        found: list[tuple[bytes, bytes]] = []
+        return list(islice(self.walk(table, None if after is None else after + b"\0"), limit))
+
+    def walk(self, table: str, first: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, value) in key order, from the first key that is not before `first`."""
+        for key, value in self._cursor(table, first, values=True):
+            yield bytes(key), bytes(value)
+
+    def keys(self, table: str, first: bytes | None = None) -> Iterator[bytes]:
+        """Yield keys in order, from the first one that is not before `first`."""
+        return map(bytes, self._cursor(table, first, values=False))
+
+    def entries(self, table: str) -> int:
+        """Return how many keys a table has."""
+        return int(self.handle.stat(self.tables[table])["entries"])
+
+    def clear(self, table: str) -> None:
+        """Delete every key of a table."""
+        self.handle.drop(self.tables[table], delete=False)
+
+    def _cursor(self, table: str, first: bytes | None, *, values: bool) -> Iterator[Any]:
         with self.handle.cursor(db=self.tables[table]) as cursor:
-            more = cursor.first() if after is None else cursor.set_range(after + b"\0")
-            while more and len(found) < limit:
-                found.append((bytes(cursor.key()), bytes(cursor.value())))
-                more = cursor.next()
-        return found
+            if cursor.first() if first is None else cursor.set_range(first):
+                yield from cursor.iternext(keys=True, values=values)
 
 
 class Environment:
     """One user's hold on the LMDB environment in a directory. Usable from several threads, and on after a fork."""
 
     def __init__(
-        self, path: Path, directory: Path, *, read_only: bool, create: bool, map_size_bytes: int | None
+        self,
+        path: Path,
+        directory: Path,
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        map_size_bytes: int | None = None,
+        max_size_bytes: int | None = None,
     ) -> None:
         """Open `directory`, which belongs to the store `path`; raises StoreError."""
         self._path = path
         self._directory = directory
         self._read_only = read_only
+        self._max_size_bytes = max_size_bytes
         self._map_sizes = _MAP_SIZES_BYTES if map_size_bytes is None else (map_size_bytes,)
+        if max_size_bytes is not None:
+            self._map_sizes = tuple(sorted({min(size, max_size_bytes) for size in self._map_sizes}, reverse=True))
         self._closed = False
         self._pid = os.getpid()
         self._shared = self._acquire(create=create)
@@ -92,10 +136,31 @@ class Environment:
         """The directory of the store that the environment belongs to."""
         return self._path
 
+    @property
+    def directory(self) -> Path:
+        """The directory of the environment itself."""
+        return self._directory
+
     def check_writable(self) -> None:
         """Raise StoreError if this user only reads."""
         if self._read_only:
             raise StoreError(self._path, "is opened for reading only")
+
+    def gate(self) -> Gate:
+        """Return the process's gate; whoever is inside keeps the sweeps of garbage collection out."""
+        self.check_writable()
+        with self._file_errors():
+            return self._current().gate(self._directory)
+
+    def lease(self) -> Lease:
+        """Return the process's lease, taken with the first call; what is put from then on stays while it lives."""
+        self.check_writable()
+        with self._file_errors():
+            return self._current().lease(self._directory)
+
+    def lease_identity(self) -> str | None:
+        """Return the identity of the process's lease if it has one."""
+        return self._current().lease_identity
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -103,12 +168,38 @@ class Environment:
         with self._transaction(write=False) as transaction:
             yield transaction
 
-    @contextmanager
-    def writing(self) -> Iterator[Transaction]:
-        """Wait for the write lock and open a transaction that commits at the end, or aborts on an exception."""
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return a copy of one value, or None: `reading` for one key, and faster."""
+        shared = self._current()
+        try:
+            handle = self._begin(shared, write=False)
+            try:
+                with handle:
+                    value = handle.get(key, db=shared.tables[table])
+                    return None if value is None else bytes(value)
+            finally:
+                shared.leave()
+        except lmdb.Error as error:
+            raise self._wrap(error, write=False) from error
+
+    def has(self, table: str, key: bytes) -> bool:
+        """Return whether a key is there."""
+        with self._transaction(write=False) as transaction:
+            return transaction.has(table, key)
+
+    def write(self, work: Callable[[Transaction], R]) -> R:
+        """Do `work` in a transaction that is on disk when this returns; an exception leaves everything as it was.
+
+        `work` is done again when the map was too small and has grown.
+        """
         self.check_writable()
-        with self._transaction(write=True) as transaction:
-            yield transaction
+        while True:
+            try:
+                with self._transaction(write=True) as transaction:
+                    return work(transaction)
+            except StoreFullError as error:
+                if not isinstance(error.__cause__, lmdb.MapFullError) or not self._grow():
+                    raise
 
     def close(self) -> None:
         """Let go of the environment; the last user in the process closes it, after the transactions that still run."""
@@ -144,6 +235,19 @@ class Environment:
                 shared.leave()
                 raise
 
+    def _grow(self) -> bool:
+        """Double the map unless that is more than is allowed, or than the process can have; return whether it grew."""
+        shared = self._current()
+        size = shared.env.info()["map_size"]
+        wanted = size * 2 if self._max_size_bytes is None else min(size * 2, self._max_size_bytes)
+        if wanted <= size:
+            return False
+        try:
+            shared.when_idle(lambda: shared.env.set_mapsize(max(wanted, shared.env.info()["map_size"])))
+        except (lmdb.Error, OverflowError):
+            return False
+        return True
+
     def _current(self) -> SharedEnvironment:
         if self._closed:
             raise StoreError(self._path, "is closed")
@@ -153,11 +257,10 @@ class Environment:
         return self._shared
 
     def _acquire(self, *, create: bool) -> SharedEnvironment:
-        data = self._directory / _DATA_NAME
+        data = self._directory / DATA_NAME
         try:
-            shared = acquire(data, lambda: self._open(data, create=create))
-        except OSError as error:
-            raise StoreError(self._path, error.strerror or str(error)) from error
+            with self._file_errors():
+                shared = acquire(data, lambda: self._open(data, create=create))
         except lmdb.Error as error:
             raise self._wrap(error, write=False) from error
         if shared.read_only and not self._read_only:
@@ -171,37 +274,71 @@ class Environment:
                 raise StoreError(self._path, "there is no store here")
             self._directory.mkdir(parents=True, exist_ok=True)
         writable = os.access(self._directory, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
-        env = _open_lmdb(self._directory, self._map_sizes, read_only=not writable)
+        users = _lock_users(self._directory, writable=writable)
+        try:
+            env = _open_lmdb(self._directory, self._map_sizes, read_only=not writable)
+        except BaseException:
+            _close_lock(users)
+            raise
         try:
             _check_length(self._path, env, data, writable=writable)
-            tables = self._open_tables(env, create=create and not self._read_only, read_only=not writable)
+            tables = self._open_tables_at_any_size(env, create=create and not self._read_only, read_only=not writable)
             env.reader_check()
         except BaseException:
             env.close()
+            _close_lock(users)
             raise
-        return SharedEnvironment(env, tables, read_only=not writable)
+        return SharedEnvironment(env, tables, read_only=not writable, users_lock=users)
+
+    @contextmanager
+    def _file_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL_CODES:
+                raise StoreFullError(self._path, f"can't be written ({error.strerror})") from error
+            raise StoreError(self._path, error.strerror or str(error)) from error
+
+    def _open_tables_at_any_size(self, env: Any, *, create: bool, read_only: bool) -> dict[str, Any]:
+        """Open the databases; follows a map that another process makes larger meanwhile."""
+        while True:
+            try:
+                return self._open_tables(env, create=create, read_only=read_only)
+            except lmdb.MapResizedError:
+                env.set_mapsize(0)
 
     def _open_tables(self, env: Any, *, create: bool, read_only: bool) -> dict[str, Any]:
         """Return the databases' handles; all of them are made in one transaction, with the format's record."""
         try:
             if read_only:
-                tables = {name: env.open_db(name.encode(), create=False) for name in _TABLES}
                 with env.begin() as transaction:
-                    record = transaction.get(FORMAT_KEY, db=tables[META])
-            else:
-                with env.begin(write=True) as transaction:
-                    fresh = transaction.stat()["entries"] == 0
-                    if fresh and not create:
-                        raise StoreError(self._path, "there is no store here")
-                    tables = {name: env.open_db(name.encode(), txn=transaction, create=fresh) for name in _TABLES}
-                    if fresh:
-                        transaction.put(FORMAT_KEY, FORMAT_RECORD, db=tables[META])
-                    record = transaction.get(FORMAT_KEY, db=tables[META])
+                    self._check_format(transaction.get(FORMAT_KEY, db=env.open_db(META.encode(), create=False)))
+                return {name: env.open_db(name.encode(), create=False) for name in _TABLES}
+            with env.begin(write=True) as transaction:
+                fresh = transaction.stat()["entries"] == 0
+                if fresh and not create:
+                    raise StoreError(self._path, "there is no store here")
+                tables = {name: env.open_db(name.encode(), txn=transaction, create=fresh) for name in _OLD_TABLES}
+                old = not fresh and transaction.get(FORMAT_KEY, db=tables[META]) == OLD_FORMAT_RECORD
+                tables |= {
+                    name: env.open_db(name.encode(), txn=transaction, create=fresh or old)
+                    for name in _TABLES
+                    if name not in tables
+                }
+                if old:
+                    upgrade_records(transaction, tables[OBJECTS])
+                if fresh or old:
+                    transaction.put(FORMAT_KEY, FORMAT_RECORD, db=tables[META])
+                self._check_format(transaction.get(FORMAT_KEY, db=tables[META]))
+                return tables
         except lmdb.NotFoundError as error:
             raise StoreError(self._path, "is an LMDB database, but not of a store") from error
+
+    def _check_format(self, record: bytes | None) -> None:
+        if record == OLD_FORMAT_RECORD:
+            raise StoreError(self._path, "has the format of an earlier version; a put into it brings it up to date")
         if record != FORMAT_RECORD:
             raise StoreError(self._path, f"has the format {_describe_format(record)}, which this version does not know")
-        return tables
 
     def _wrap(self, error: lmdb.Error, *, write: bool) -> StoreError:
         """Return the error of LMDB as one of ours."""
@@ -216,6 +353,20 @@ class Environment:
         if isinstance(error, lmdb.ReadersFullError):
             return StoreError(self._path, "too many readers at once")
         return StoreError(self._path, str(error.reason or error))
+
+
+def _lock_users(directory: Path, *, writable: bool) -> int | None:
+    """Say that this process uses the store, so that nobody compacts it meanwhile; waits while it is compacted."""
+    if not writable and not (directory / USERS).exists():
+        return None
+    descriptor = open_lock(directory / USERS)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _close_lock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _open_lmdb(directory: Path, map_sizes: tuple[int, ...], *, read_only: bool) -> Any:

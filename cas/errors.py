@@ -76,6 +76,10 @@ class StoreError(CasError):
         super().__init__(f"store {path}: {reason}")
 
 
+class StoreBusyError(StoreError):
+    """Somebody else uses the store in a way that excludes what was asked for."""
+
+
 class StoreFullError(StoreError):
     """The disk or the store's map is full; nothing of the transaction that failed is visible."""
 

@@ -45,8 +45,7 @@ def put_file(store: Store, path: Path | str, *, raw: bool = False) -> StoredFile
             parts = weights_parts(store.get_node(digest))
             size_bytes = sum(store.stat(part).size_bytes for part in parts)
         else:
-            with path.open("rb") as stream:
-                digest, kind = store.put_stream(stream), "blob"
+            digest, kind = _put_blob(store, path), "blob"
             size_bytes = store.stat(digest).size_bytes
     return StoredFile(digest, kind, path.name, size_bytes, store.new_bytes - before)
 
@@ -62,9 +61,20 @@ def get_file(store: Store, digest: Digest, path: Path | str) -> int:
     size_bytes = 0
     with replacing_file(path) as file:
         for part in parts:
-            for row in store.read_rows(part):
-                size_bytes += file.write(row)
+            size_bytes += store.write_to(part, file.fileno(), size_bytes)
     return size_bytes
+
+
+def _put_blob(store: Store, path: Path) -> Digest:
+    with path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        try:
+            digest = store.put_section(file.fileno(), 0, size_bytes)
+        except EOFError:
+            raise FileError(path, "became shorter while it was read") from None
+        if os.fstat(file.fileno()).st_size != size_bytes:
+            raise FileError(path, "became longer while it was read")
+        return digest
 
 
 def _put_weights(store: Store, path: Path) -> Digest:

@@ -1,4 +1,8 @@
-"""Pins: names that a store's user gives to objects. Database ``pins``: key = name in UTF-8, value = 32-byte address."""
+"""Pins and claims: what keeps objects in the store.
+
+Database ``pins``, names that a store's user gives to objects: name in UTF-8 -> 32-byte address. Database ``leases``,
+what a living process needs: identity of its lease, a slash and a number -> canonical msgpack of a list of addresses.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
-from samebits.cas.environment import PINS, Transaction
-from samebits.cas.errors import StoreError
+from samebits.cas.encoding import encode
+from samebits.cas.environment import COLLECTING_KEY, LEASES, META, OBJECTS, PINS, TOUCHES, Transaction
+from samebits.cas.errors import ObjectNotFoundError, StoreError
 
 MAX_NAME_SIZE_BYTES: Final = 400  # LMDB's keys have at most 511
 _SCAN_PINS: Final = 1000
@@ -22,6 +27,26 @@ def pin_key(name: str) -> bytes:
     if len(key) > MAX_NAME_SIZE_BYTES:
         raise ValueError(f"pin name of {len(key)} bytes; the most is {MAX_NAME_SIZE_BYTES}")
     return key
+
+
+def write_pin(transaction: Transaction, key: bytes, digest: Digest) -> None:
+    """Give an object a name; raises ObjectNotFoundError if it is not there."""
+    if not transaction.has(OBJECTS, digest.raw):
+        raise ObjectNotFoundError(digest)
+    transaction.put(PINS, key, digest.raw)
+    if transaction.has(META, COLLECTING_KEY):
+        transaction.put(TOUCHES, digest.raw, b"")
+
+
+def write_claim(transaction: Transaction, key: bytes, digests: list[Digest]) -> None:
+    """Claim objects for the process whose lease the key names; raises ObjectNotFoundError."""
+    collecting = transaction.has(META, COLLECTING_KEY)
+    for digest in digests:
+        if not transaction.has(OBJECTS, digest.raw):
+            raise ObjectNotFoundError(digest)
+        if collecting:
+            transaction.put(TOUCHES, digest.raw, b"")
+    transaction.put(LEASES, key, encode(list(digests)))
 
 
 def read_pins(transaction: Transaction, path: Path) -> dict[str, Digest]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from itertools import islice, takewhile
+from typing import Final, TypeVar
 
-from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
+import numpy as np
+from blake3 import blake3
+
+from samebits.cas.digest import DIGEST_SIZE_BYTES, NODE_CONTEXT, Buffer, Digest
 from samebits.cas.environment import OBJECTS, ROWS, Environment, Transaction
 from samebits.cas.errors import (
     DamagedObjectError,
@@ -15,6 +21,7 @@ from samebits.cas.errors import (
     ObjectNotFoundError,
     StoreError,
 )
+from samebits.cas.parallel import run_ahead
 from samebits.cas.records import (
     ROW_SIZE_BYTES,
     ObjectInfo,
@@ -24,9 +31,15 @@ from samebits.cas.records import (
     decode_record,
     row_key,
 )
+from samebits.cas.row_values import known_value
+from samebits.cas.subtree import COMPILED, root_address, subtree_value
 from samebits.cas.writes import PendingWrites
 
 SCAN_OBJECTS: Final = 1000  # how many records one read transaction of `list_objects` sees
+WINDOW_ROWS: Final = 8  # how many rows are copied and checked ahead of the one that is taken
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +54,14 @@ class ObjectReader:
         pending = self.pending()
         if pending is not None and digest in pending.records:
             return True
-        with self.environment.reading() as transaction:
-            return transaction.get(OBJECTS, digest.raw) is not None
+        return self.environment.has(OBJECTS, digest.raw)
 
     def record(self, digest: Digest, wanted: ObjectKind | None = None) -> ObjectRecord:
         """Return an object's record; raises ObjectNotFoundError, DamagedObjectError, ObjectKindError."""
-        record = self._pending_record(digest)
+        pending = self.pending()
+        record = None if pending is None else pending.records.get(digest)
         if record is None:
-            with self.environment.reading() as transaction:
-                data = transaction.get(OBJECTS, digest.raw)
-                encoded = None if data is None else bytes(data)
+            encoded = self.environment.get(OBJECTS, digest.raw)
             if encoded is None:
                 raise ObjectNotFoundError(digest)
             record = decode_record(digest, encoded)
@@ -61,33 +72,63 @@ class ObjectReader:
     def read_rows(self, digest: Digest) -> Iterator[bytes]:
         """Yield an object's rows; each is checked against its own hash, the last with the whole address."""
         record = self.record(digest)
-        hasher = address_hasher(record.kind)
         if record.inline is not None:
-            hasher.update(record.inline)
-            check_address(digest, hasher.digest())
+            check_address(digest, address_hasher(record.kind).update(record.inline).digest())
             if record.inline:
                 yield record.inline
             return
-        for index, key in enumerate(record.row_keys):
-            row = bytearray(record.row_size_bytes(index))
-            self._copy_row(digest, key, memoryview(row))
-            if row_key(row) != key:
-                raise DamagedObjectError(digest, f"row {index} does not have its hash {key.hex()}")
-            hasher.update(row)
-            if index == len(record.row_keys) - 1:
-                check_address(digest, hasher.digest())
-            yield bytes(row)
+        pending = self.pending()
+        whole = _Whole(record)
+        tasks = (partial(self._checked_row, digest, record, index, pending) for index in range(len(record.row_keys)))
+        for row, value in run_ahead(tasks, WINDOW_ROWS):
+            whole.add(row, value)
+            if whole.is_complete:
+                check_address(digest, whole.address())
+            yield row
+
+    def write_to(self, digest: Digest, descriptor: int, offset: int) -> int:
+        """Write an object's bytes to a file at an offset, each row verified before; returns their size.
+
+        That they are the right rows in the right order is known at the end: raises DigestMismatchError there.
+        """
+        record = self.record(digest)
+        if not _by_values(record):
+            for row in self.read_rows(digest):
+                offset += _write(descriptor, row, offset)
+            return record.size_bytes
+        pending = self.pending()
+
+        def write(index: int) -> bytes:
+            def check_and_write(row: memoryview) -> bytes:
+                value = self._check_row(digest, record, index, row)
+                _write(descriptor, row, offset + index * ROW_SIZE_BYTES)
+                return value
+
+            return self._visit_row(digest, record, index, pending, check_and_write)
+
+        tasks = (partial(write, index) for index in range(len(record.row_keys)))
+        check_address(digest, root_address(list(run_ahead(tasks, WINDOW_ROWS))).raw)
+        return record.size_bytes
 
     def read_into(self, digest: Digest, record: ObjectRecord, out: memoryview) -> None:
         """Copy an object's bytes into `out`, bytes of exactly its size, and verify them there."""
         if record.inline is not None:
             out[:] = record.inline
-        for index, key in enumerate(record.row_keys):
+        pending = self.pending()
+
+        def copy(index: int) -> None:
             start = index * ROW_SIZE_BYTES
-            self._copy_row(digest, key, out[start : start + record.row_size_bytes(index)])
-        hasher = address_hasher(record.kind)
-        hasher.update(out)
-        check_address(digest, hasher.digest())
+            view = out[start : start + record.row_size_bytes(index)]
+            self._visit_row(digest, record, index, pending, lambda row: copy_bytes(row, view))
+
+        if len(record.row_keys) == 1:
+            copy(0)
+        else:
+            for _ in run_ahead((partial(copy, index) for index in range(len(record.row_keys))), WINDOW_ROWS):
+                pass
+        threads = blake3.AUTO if len(record.row_keys) > 1 else 1
+        hasher = blake3(max_threads=threads) if record.kind == "blob" else _node_hasher(threads)
+        check_address(digest, hasher.update(out).digest())
 
     def read_bytes(self, digest: Digest, record: ObjectRecord) -> bytes:
         """Return an object's bytes, verified."""
@@ -98,39 +139,142 @@ class ObjectReader:
         self.read_into(digest, record, memoryview(data))
         return bytes(data)
 
-    def _pending_record(self, digest: Digest) -> ObjectRecord | None:
-        pending = self.pending()
-        return None if pending is None else pending.records.get(digest)
+    def visit_row(self, digest: Digest, record: ObjectRecord, index: int, visit: Callable[[memoryview], R]) -> R:
+        """Return what `visit` makes of a row's bytes in place, not verified; they are gone when it returns.
 
-    def _copy_row(self, digest: Digest, key: bytes, out: memoryview) -> None:
-        pending = self.pending()
+        Raises DamagedObjectError for a row that is missing or has another size.
+        """
+        return self._visit_row(digest, record, index, self.pending(), visit)
+
+    def _checked_row(
+        self, digest: Digest, record: ObjectRecord, index: int, pending: PendingWrites | None
+    ) -> tuple[bytes, bytes | None]:
+        """Return a row that is as it was put, and its value in the tree if the address is computed from values."""
+        row = self._visit_row(digest, record, index, pending, bytes)
+        if _by_values(record):
+            return row, self._check_row(digest, record, index, row)
+        if row_key(row) != record.row_keys[index]:
+            raise _damaged_row(digest, record, index)
+        return row, None
+
+    def _check_row(self, digest: Digest, record: ObjectRecord, index: int, row: Buffer) -> bytes:
+        """Return a row's value in the tree; raises DamagedObjectError if it is not as it was put."""
+        value, key = subtree_value(row, index), record.row_keys[index]
+        if value != known_value(self.environment, key, index) and row_key(row) != key:
+            raise _damaged_row(digest, record, index)
+        return value
+
+    def _visit_row(
+        self,
+        digest: Digest,
+        record: ObjectRecord,
+        index: int,
+        pending: PendingWrites | None,
+        visit: Callable[[memoryview], R],
+    ) -> R:
+        key = record.row_keys[index]
         if pending is not None and key in pending.rows:
-            out[:] = pending.rows[key]
-            return
+            return visit(memoryview(pending.rows[key]))
         with self.environment.reading() as transaction:
             row = transaction.get(ROWS, key)
             if row is None:
+                if not transaction.has(OBJECTS, digest.raw) and not (pending and digest in pending.records):
+                    raise ObjectNotFoundError(digest)  # collected while it was read
                 raise DamagedObjectError(digest, f"row {key.hex()} is missing")
-            if len(row) != len(out):
-                raise DamagedObjectError(digest, f"row {key.hex()} has {len(row)} bytes, not {len(out)}")
-            out[:] = row
+            if len(row) != record.row_size_bytes(index):
+                wanted = record.row_size_bytes(index)
+                raise DamagedObjectError(digest, f"row {key.hex()} has {len(row)} bytes, not {wanted}")
+            return visit(row)
+
+
+def _damaged_row(digest: Digest, record: ObjectRecord, index: int) -> DamagedObjectError:
+    return DamagedObjectError(digest, f"row {index} does not have its hash {record.row_keys[index].hex()}")
+
+
+def _write(descriptor: int, data: Buffer, offset: int) -> int:
+    """Write bytes to a file at an offset; returns how many."""
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+    return done
+
+
+class _Whole:
+    """Computes an object's address from its rows: from their values if that is faster, or by hashing them in turn."""
+
+    def __init__(self, record: ObjectRecord) -> None:
+        self._keys = record.row_keys
+        self._values: list[bytes] = []
+        self._hasher = None if _by_values(record) or _is_one_row(record) else address_hasher(record.kind)
+        self._rows = 0
+
+    def add(self, row: bytes, value: bytes | None) -> None:
+        """Take the next row."""
+        self._rows += 1
+        if self._hasher is not None:
+            self._hasher.update(row)
+        elif value is not None:
+            self._values.append(value)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row was added."""
+        return self._rows == len(self._keys)
+
+    def address(self) -> bytes:
+        """Return the address of what was added."""
+        if self._hasher is not None:
+            return self._hasher.digest()
+        return root_address(self._values).raw if self._values else self._keys[0]
+
+
+def _is_one_row(record: ObjectRecord) -> bool:
+    """Return whether an object is a blob of one row, whose key is the address."""
+    return record.kind == "blob" and len(record.row_keys) == 1
+
+
+def _by_values(record: ObjectRecord) -> bool:
+    return COMPILED and record.kind == "blob" and len(record.row_keys) > 1
+
+
+def copy_bytes(source: memoryview, out: memoryview) -> None:
+    """Copy bytes, letting other threads run meanwhile."""
+    np.copyto(np.frombuffer(out, np.uint8), np.frombuffer(source, np.uint8))
 
 
 def list_objects(environment: Environment) -> Iterator[ObjectInfo]:
     """Yield every object in the order of addresses, with one short transaction per 1000."""
+    for digest, record in list_records(environment):
+        yield ObjectInfo(digest, record.kind, record.size_bytes)
+
+
+def list_records(environment: Environment) -> Iterator[tuple[Digest, ObjectRecord]]:
+    """Yield every object's record in the order of addresses, with one short transaction per 1000."""
     last: bytes | None = None
     while True:
         with environment.reading() as transaction:
             found = transaction.scan(OBJECTS, last, SCAN_OBJECTS)
         for key, value in found:
-            if len(key) != DIGEST_SIZE_BYTES:
-                raise StoreError(environment.path, f"is damaged: its index has the key {key.hex()}")
-            digest = Digest(key)
-            record = decode_record(digest, value)
-            yield ObjectInfo(digest, record.kind, record.size_bytes)
+            digest = object_key(environment, key)
+            yield digest, decode_record(digest, value)
         if len(found) < SCAN_OBJECTS:
             return
         last = found[-1][0]
+
+
+def object_key(environment: Environment, key: bytes) -> Digest:
+    """Return the address that a key of the index is; raises StoreError for one that is none."""
+    if len(key) != DIGEST_SIZE_BYTES:
+        raise StoreError(environment.path, f"is damaged: its index has the key {key.hex()}")
+    return Digest(key)
+
+
+def find_objects(environment: Environment, first_bytes: bytes, limit: int) -> list[Digest]:
+    """Return up to `limit` addresses that begin with some bytes."""
+    with environment.reading() as transaction:
+        keys = takewhile(lambda key: key.startswith(first_bytes), transaction.keys(OBJECTS, first_bytes))
+        return [object_key(environment, key) for key in islice(keys, limit)]
 
 
 def delete_damaged(transaction: Transaction, digest: Digest) -> None:
@@ -151,3 +295,7 @@ def check_address(expected: Digest, actual: bytes) -> None:
     """Raise DigestMismatchError unless a hash is the expected address."""
     if actual != expected.raw:
         raise DigestMismatchError(expected, Digest(actual))
+
+
+def _node_hasher(threads: int) -> blake3:
+    return blake3(derive_key_context=NODE_CONTEXT, max_threads=threads)

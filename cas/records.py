@@ -1,26 +1,39 @@
 """How an object lies in the store: its rows, and the record that names them.
 
 An object of up to 16 KiB lies inside its record; a longer one in rows of 1 MiB (the last may be shorter), each under
-the BLAKE3 of its bytes. A record is canonical msgpack. Example, the blob ``hello``:
-``{"inline": b"hello", "kind": "blob", "size": 5}``; of a longer one: ``{"kind": "blob", "rows": hashes, "size": n}``
-where ``hashes`` are the rows' 32-byte hashes one after the other.
+the BLAKE3 of its bytes. A record is 17 bytes, then the object or the joined hashes of its rows:
+
+    form     u8      1: a blob inside, 2: a blob in rows, 3: a node inside, 4: a node in rows
+    touched  u64le   Unix time in seconds when it was last put; garbage collection goes by it
+    size     u64le   of the object, in bytes
+
+Example, the blob ``hello`` put at time 1: ``01 0100000000000000 0500000000000000 68656c6c6f``.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from blake3 import blake3
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, NODE_CONTEXT, Buffer, Digest
-from samebits.cas.encoding import decode, encode
-from samebits.cas.errors import DamagedObjectError, EncodingError
+from samebits.cas.errors import DamagedObjectError
 
 ROW_SIZE_BYTES: Final = 1 << 20
 INLINE_SIZE_BYTES: Final = 16 << 10  # the largest object that lies inside its record
 
 ObjectKind: TypeAlias = Literal["blob", "node"]
+
+_HEAD: Final = struct.Struct("<BQQ")
+_FORMS: Final[dict[int, tuple[ObjectKind, bool]]] = {  # form -> kind, whether it lies in rows
+    1: ("blob", False),
+    2: ("blob", True),
+    3: ("node", False),
+    4: ("node", True),
+}
+_FORM_OF: Final = {described: form for form, described in _FORMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,7 @@ class ObjectRecord:
     size_bytes: int
     inline: bytes | None
     row_keys: tuple[bytes, ...]  # 32 bytes each; empty if inline
+    touched_s: int = 0  # Unix time of the last put
 
     def row_size_bytes(self, index: int) -> int:
         """Return the size of a row: 1 MiB, or what is left for the last one."""
@@ -51,33 +65,48 @@ def row_key(row: Buffer) -> bytes:
     return blake3(row).digest()
 
 
+def row_count(size_bytes: int) -> int:
+    """Return how many rows an object of this size has (if it doesn't lie in its record)."""
+    return -(-size_bytes // ROW_SIZE_BYTES)
+
+
 def address_hasher(kind: ObjectKind) -> blake3:
     """Return a fresh hash object that gives the address of an object of this kind."""
     return blake3() if kind == "blob" else blake3(derive_key_context=NODE_CONTEXT)
 
 
-def encode_record(record: ObjectRecord) -> bytes:
-    """Return the stored form of a record."""
-    if record.inline is not None:
-        return encode({"kind": record.kind, "size": record.size_bytes, "inline": record.inline})
-    return encode({"kind": record.kind, "size": record.size_bytes, "rows": b"".join(record.row_keys)})
+def encode_record(record: ObjectRecord, touched_s: int) -> bytes:
+    """Return the stored form of a record, touched now."""
+    head = _HEAD.pack(_FORM_OF[record.kind, record.inline is None], touched_s, record.size_bytes)
+    return head + (b"".join(record.row_keys) if record.inline is None else record.inline)
 
 
 def decode_record(digest: Digest, data: Buffer) -> ObjectRecord:
     """Return the record of object `digest`; raises DamagedObjectError for bytes that `encode_record` never wrote."""
-    try:
-        value = decode(data)
-    except EncodingError as error:
-        raise DamagedObjectError(digest, f"its record does not decode: {error}") from error
-    match value:
-        case {"kind": "blob" | "node" as kind, "size": int() as size, "inline": bytes() as inline, **rest}:
-            if not rest and size == len(inline) <= INLINE_SIZE_BYTES:
-                return ObjectRecord(kind, size, inline, ())
-        case {"kind": "blob" | "node" as kind, "size": int() as size, "rows": bytes() as rows, **rest}:
-            rows_needed = -(-size // ROW_SIZE_BYTES)
-            if not rest and size > INLINE_SIZE_BYTES and len(rows) == rows_needed * DIGEST_SIZE_BYTES:
-                return ObjectRecord(kind, size, None, _cut_keys(rows))
+    if len(data) >= _HEAD.size:
+        form, touched, size = _HEAD.unpack_from(data)
+        body = bytes(data[_HEAD.size :])
+        match _FORMS.get(form):
+            case (kind, False) if size == len(body) <= INLINE_SIZE_BYTES:
+                return ObjectRecord(kind, size, body, (), touched)
+            case (kind, True) if size > INLINE_SIZE_BYTES and len(body) == row_count(size) * DIGEST_SIZE_BYTES:
+                return ObjectRecord(kind, size, None, _cut_keys(body), touched)
     raise DamagedObjectError(digest, "its record is not one of a blob or a node")
+
+
+def content_size_bytes(encoded: Buffer) -> int:
+    """Return how long what follows a record's head is."""
+    return len(encoded) - _HEAD.size
+
+
+def is_touched_since(stored: Buffer, encoded: Buffer, since_s: int) -> bool:
+    """Return whether a stored record is `encoded`, but for the time, and was touched at `since_s` or later."""
+    if len(stored) != len(encoded):
+        return False
+    form, touched, size = _HEAD.unpack_from(stored)
+    wanted = _HEAD.unpack_from(encoded)
+    same = (form, size) == (wanted[0], wanted[2]) and stored[_HEAD.size :] == encoded[_HEAD.size :]
+    return same and touched >= since_s
 
 
 def _cut_keys(rows: bytes) -> tuple[bytes, ...]:

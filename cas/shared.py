@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from samebits.cas.locks import Gate, Lease
+
 _CHILD_TIMEOUT_S: Final = 2.0
 
 # process, and device and inode of the data file: what LMDB must not open twice
@@ -25,14 +27,58 @@ Key = tuple[int, int, int]
 
 @dataclass(slots=True, eq=False)
 class SharedEnvironment:
-    """An open LMDB environment with its databases, and who uses it."""
+    """An open LMDB environment with its databases, who uses it, and the process's locks."""
 
     env: Any  # lmdb.Environment
     tables: dict[str, Any]
     read_only: bool
+    users_lock: int | None = None  # descriptor; held while the environment is open
     users: int = 0
     running: int = 0  # transactions that are open now
     idle: threading.Condition = field(default_factory=threading.Condition)
+    _locks: threading.Lock = field(default_factory=threading.Lock)
+    _gate: Gate | None = None
+    _lease: Lease | None = None
+
+    def gate(self, directory: Path) -> Gate:
+        """Return the process's gate, opened on first use."""
+        with self._locks:
+            if self._gate is None:
+                self._gate = Gate(directory)
+            return self._gate
+
+    def lease(self, directory: Path) -> Lease:
+        """Return the process's lease, taken on first use."""
+        with self._locks:
+            if self._lease is None:
+                self._lease = Lease.take(directory)
+            return self._lease
+
+    @property
+    def lease_identity(self) -> str | None:
+        """The identity of the lease if there is one."""
+        return None if self._lease is None else self._lease.identity
+
+    def close(self) -> None:
+        """Close the environment and let go of the locks; nothing of it may be in use."""
+        directory = Path(os.fsdecode(self.env.path()))
+        self.env.close()
+        if self._lease is not None:
+            self._lease.drop(directory)
+        self._close_rest()
+
+    def close_inherited(self) -> None:
+        """Close what the child of a fork has inherited; the parent keeps its locks and its lease."""
+        self.env.close()
+        if self._lease is not None:
+            os.close(self._lease.descriptor)
+        self._close_rest()
+
+    def _close_rest(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+        if self.users_lock is not None:
+            os.close(self.users_lock)
 
     def enter(self) -> None:
         """Count a transaction that begins."""
@@ -66,7 +112,7 @@ def acquire(data: Path, open_environment: Callable[[], SharedEnvironment]) -> Sh
             shared = open_environment()
             key = _find_key(data)
             if key is None:
-                shared.env.close()
+                shared.close()
                 raise FileNotFoundError(f"{data} vanished while it was opened")
             _open[key] = shared
         shared.users += 1
@@ -80,7 +126,7 @@ def release(shared: SharedEnvironment) -> None:
         if shared.users == 0:
             for key in [key for key, other in _open.items() if other is shared]:
                 del _open[key]
-            shared.when_idle(shared.env.close)
+            shared.when_idle(shared.close)
 
 
 def _find_key(data: Path) -> Key | None:
@@ -133,7 +179,7 @@ def _after_in_child() -> None:
     global _lock
     fork = _forks.pop()
     for shared in _open.values():
-        shared.env.close()
+        shared.close_inherited()
     _open.clear()
     for end in fork.pipe or ():
         os.close(end)

@@ -6,23 +6,29 @@ Other rooms keep their own folders beside it.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-from samebits.cas.digest import Buffer, Digest, hash_blob, hash_node
-from samebits.cas.environment import PINS, Environment
-from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, StoreError
+from numpy.typing import NDArray
+
+from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest, hash_node
+from samebits.cas.environment import LEASES, PINS, Environment
+from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreError
 from samebits.cas.node import Node, decode_node, encode_node
-from samebits.cas.pins import pin_key, read_pins
-from samebits.cas.reads import ObjectReader, delete_damaged, list_objects
-from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo, ObjectKind
-from samebits.cas.writes import ObjectWriter, PendingWrites
+from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
+from samebits.cas.reads import ObjectReader, delete_damaged, find_objects, list_objects
+from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo
+from samebits.cas.row_values import measure_rows, measure_section
+from samebits.cas.writes import PendingWrites, write_blob, write_node
 
 ENVIRONMENT_FOLDER: Final = "cas"
+
+Array = NDArray[Any]
 
 
 class _ThreadState(threading.local):
@@ -40,11 +46,18 @@ class Store:
     """
 
     def __init__(
-        self, path: Path | str, *, read_only: bool = False, create: bool = True, map_size_bytes: int | None = None
+        self,
+        path: Path | str,
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        map_size_bytes: int | None = None,
+        max_size_bytes: int | None = None,
     ) -> None:
         """Open the store in directory `path`, and make it if there is none and `create`; raises StoreError.
 
-        `map_size_bytes` bounds the size of the database file; the default is 1 TiB of address space.
+        `map_size_bytes` is the address space to begin with (default 1 TiB, or what the process can have); it doubles
+        when the database has filled it, up to `max_size_bytes` if that is given: then StoreFullError.
         """
         self._path = Path(path).absolute()
         if self._path.exists() and not self._path.is_dir():
@@ -55,6 +68,7 @@ class Store:
             read_only=read_only,
             create=create,
             map_size_bytes=map_size_bytes,
+            max_size_bytes=max_size_bytes,
         )
         self._thread = _ThreadState()
         self._reader = ObjectReader(self._environment, lambda: self._thread.pending)
@@ -71,6 +85,21 @@ class Store:
     def path(self) -> Path:
         """The directory of the store."""
         return self._path
+
+    @property
+    def environment(self) -> Environment:
+        """The database, for the other files of this room."""
+        return self._environment
+
+    @property
+    def reader(self) -> ObjectReader:
+        """What reads objects, for the other files of this room."""
+        return self._reader
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether the calling thread has a batch open."""
+        return self._thread.pending is not None
 
     @property
     def new_bytes(self) -> int:
@@ -94,7 +123,8 @@ class Store:
             return
         if self._thread.pending is not None:
             raise StoreError(self._path, "a batch is already open in this thread")
-        self._environment.check_writable()
+        gate = self._environment.gate()
+        gate.enter()
         writes = PendingWrites(self._environment)
         self._thread.pending = writes
         try:
@@ -103,21 +133,31 @@ class Store:
         finally:
             self._thread.pending = None
             self._thread.new_bytes += writes.new_bytes
+            gate.leave()
 
     def put_blob(self, data: Buffer) -> Digest:
         """Store raw bytes and return their address."""
         view = _byte_view(data)
-        return self._put_bytes("blob", hash_blob(view), view)
+        with self.batch(join=True):
+            return write_blob(self._pending(), measure_rows(self._environment, _cut_rows([view])), None)
 
     def put_node(self, node: Node) -> Digest:
         """Store a node and return its address; raises NodeError or EncodingError."""
         encoded = encode_node(node)
-        return self._put_bytes("node", hash_node(encoded), memoryview(encoded))
+        digest = hash_node(encoded)
+        with self.batch(join=True):
+            write_node(self._pending(), digest, memoryview(encoded))
+        return digest
 
     def put_encoded_node(self, data: Buffer, *, expected: Digest | None = None) -> Digest:
         """Store a node that is already encoded; raises NodeError, EncodingError, or DigestMismatchError."""
         decode_node(data)
-        return self._put_rows("node", _cut_rows([data]), expected)
+        digest = hash_node(data)
+        if expected is not None and digest != expected:
+            raise DigestMismatchError(expected, digest)
+        with self.batch(join=True):
+            write_node(self._pending(), digest, _byte_view(data))
+        return digest
 
     def put_stream(self, stream: BinaryIO, *, expected: Digest | None = None) -> Digest:
         """Store what a stream has left, in bounded memory; raises DigestMismatchError if it is not `expected`."""
@@ -125,28 +165,64 @@ class Store:
 
     def put_pieces(self, pieces: Iterable[Buffer], *, expected: Digest | None = None) -> Digest:
         """Store a blob that comes in pieces of any size; raises DigestMismatchError if it is not `expected`."""
-        return self._put_rows("blob", _cut_rows(pieces), expected)
+        with self.batch(join=True):
+            return write_blob(self._pending(), measure_rows(self._environment, _cut_rows(pieces)), expected)
+
+    def put_section(self, descriptor: int, start: int, stop: int) -> Digest:
+        """Store bytes [start, stop) of an open file as a blob, at the speed of the disk; raises EOFError if it ends."""
+        with self.batch(join=True):
+            return write_blob(self._pending(), measure_section(self._environment, descriptor, start, stop), None)
 
     def pin(self, name: str, digest: Digest) -> None:
         """Give an object a name; raises ObjectNotFoundError, or ValueError for a name that can't be one."""
         key = pin_key(name)
         with self.batch(join=True):
-            if not self.has(digest):
-                raise ObjectNotFoundError(digest)
-            self._pending().flush()
-            with self._environment.writing() as transaction:
-                transaction.put(PINS, key, digest.raw)
+            self.flush()
+            self._environment.write(lambda transaction: write_pin(transaction, key, digest))
 
     def unpin(self, name: str) -> bool:
         """Take a name away; return whether it was there."""
         key = pin_key(name)
-        with self._environment.writing() as transaction:
-            return transaction.delete(PINS, key)
+        return self._environment.write(lambda transaction: transaction.delete(PINS, key))
 
     def pins(self) -> dict[str, Digest]:
         """Return every pin, in the order of names."""
         with self._environment.reading() as transaction:
             return read_pins(transaction, self._path)
+
+    @contextmanager
+    def holding(self, roots: Iterable[Digest]) -> Iterator[None]:
+        """Keep objects, with all that they refer to, from garbage collection until the end, or this process's death."""
+        key = f"{self._environment.lease().identity}/{secrets.token_hex(8)}".encode()
+        claim = list(roots)
+        with self.batch(join=True):
+            self.flush()
+            self._environment.write(lambda transaction: write_claim(transaction, key, claim))
+        try:
+            yield
+        finally:
+            with suppress(StoreError):  # an entry that stays means nothing once the process is dead
+                self._environment.write(lambda transaction: transaction.delete(LEASES, key))
+
+    def flush(self) -> None:
+        """Commit what the open batch has gathered so far; StoreError outside of one."""
+        if self._thread.pending is None:
+            raise StoreError(self._path, "no batch is open in this thread")
+        self._thread.pending.flush()
+
+    def find(self, prefix: str, limit: int = 2) -> list[Digest]:
+        """Return up to `limit` addresses that begin with these hexadecimal characters; raises ValueError for others."""
+        if len(prefix) > 2 * DIGEST_SIZE_BYTES or not set(prefix) <= set("0123456789abcdef"):
+            raise ValueError(f"{prefix!r} is not the beginning of an address")
+        whole = bytes.fromhex(prefix[: len(prefix) // 2 * 2])
+        found = find_objects(self._environment, whole, limit if len(prefix) % 2 == 0 else 1 << 20)
+        return [digest for digest in found if str(digest).startswith(prefix)][:limit]
+
+    def tensor(self, digest: Digest) -> Array:
+        """Return a stored tensor as a read-only array; only its own rows are read. Raises as `get_tensor` does."""
+        from samebits.cas.tensor import get_tensor  # tensors are made of objects, the store knows only those
+
+        return get_tensor(self, digest)
 
     def has(self, digest: Digest) -> bool:
         """Return whether the store has an object of this address."""
@@ -183,6 +259,14 @@ class Store:
         """
         return self._reader.read_rows(digest)
 
+    def write_to(self, digest: Digest, descriptor: int, offset: int) -> int:
+        """Write an object's bytes into an open file at an offset, at the speed of the disk; returns their number.
+
+        Every row is verified before it is written; that they are the right ones in the right order is known at the
+        end: raises DigestMismatchError there.
+        """
+        return self._reader.write_to(digest, descriptor, offset)
+
     def objects(self) -> Iterator[ObjectInfo]:
         """Yield every object in the order of addresses; raises DamagedObjectError at a record that does not decode."""
         return list_objects(self._environment)
@@ -197,8 +281,7 @@ class Store:
             for _ in self.read_rows(digest):
                 pass
         except DamagedObjectError:
-            with self._environment.writing() as transaction:
-                delete_damaged(transaction, digest)
+            self._environment.write(lambda transaction: delete_damaged(transaction, digest))
             return True
         return False
 
@@ -206,19 +289,6 @@ class Store:
         if self._thread.pending is None:
             raise AssertionError("only called within a batch")
         return self._thread.pending
-
-    def _put_bytes(self, kind: ObjectKind, digest: Digest, view: memoryview) -> Digest:
-        self._environment.check_writable()
-        if self.has(digest):
-            return digest
-        return self._put_rows(kind, _cut_rows([view]), digest)
-
-    def _put_rows(self, kind: ObjectKind, rows: Iterable[Buffer], expected: Digest | None) -> Digest:
-        with self.batch(join=True):
-            writer = ObjectWriter(self._pending(), kind)
-            for row in rows:
-                writer.add(row)
-            return writer.finish(expected)
 
 
 def _byte_view(data: Buffer) -> memoryview:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
 from samebits.exec.devices.kernel_source import put_kernels
+from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import Job
@@ -71,6 +73,20 @@ def run(
     started = time.perf_counter()
     opened = open_device(device)
     address = put_job(job, store)
+    # a missing job is said by what reads it
+    with store.holding([address]) if store.has(address) else nullcontext():
+        return _run(address, store, opened, commit_every, checkpoint_every, progress, started)
+
+
+def _run(
+    address: Digest,
+    store: Store,
+    opened: Device,
+    commit_every: int,
+    checkpoint_every: int,
+    progress: Progress | None,
+    started: float,
+) -> Run:
     machine = JobMachine(address, store, opened)
     chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
     kernels = put_kernels(store, machine.kernels())

@@ -95,9 +95,10 @@ def verify(
     objects, damaged = check_objects(store, roots)
     if damaged:
         raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")
-    claim = _Claim(body, segments, _read_claimed_commits(store, body, segments))
-    machine = JobMachine(body.job, store, opened)
-    different, checked, metrics = _replay(machine, claim, progress)
+    with store.holding(roots):
+        claim = _Claim(body, segments, _read_claimed_commits(store, body, segments))
+        machine = JobMachine(body.job, store, opened)
+        different, checked, metrics = _replay(machine, claim, progress)
     steps_checked = segments[-1].stop_step if different is None else different + 1
     outcome = SAME if different is None else DIFFERENT
     result = VerdictBody(address, 0, segments[-1].stop_step, outcome, different, opened.name)

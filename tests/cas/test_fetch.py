@@ -144,8 +144,7 @@ def test_fetch_of_a_node_without_end_stops(store: Store, target: Store, monkeypa
 def test_fetch_of_damaged_bytes_leaves_nothing_visible(store: Store, target: Store) -> None:
     made = make_objects(store)
     row = (bytes(range(256)) * (MIB // 100))[:MIB]
-    with store._environment.writing() as transaction:
-        transaction.put("rows", hash_blob(row).raw, b"\1" + row[1:])
+    store.environment.write(lambda transaction: transaction.put("rows", hash_blob(row).raw, b"\1" + row[1:]))
     with pytest.raises(Exception, match=str(made.large)):
         fetch([made.root], store, target)
     assert list(target.objects()) == []
@@ -186,8 +185,8 @@ def test_check_objects_reports_all_that_is_missing_or_damaged(store: Store) -> N
     made = make_objects(store)
     gone = hash_blob(b"gone")
     root = store.put_node(Node("root", {"a": made.left, "b": gone}))
-    with store._environment.writing() as transaction:
-        transaction.delete("rows", hash_blob((bytes(range(256)) * (MIB // 100))[:MIB]).raw)
+    row = (bytes(range(256)) * (MIB // 100))[:MIB]
+    store.environment.write(lambda transaction: transaction.delete("rows", hash_blob(row).raw))
     count, damaged = check_objects(store, [root])
     assert count == 5
     assert {damage.digest: damage.referred_by for damage in damaged} == {gone: root, made.large: made.left}

@@ -48,8 +48,7 @@ def test_get_file_replaces_a_file_and_follows_the_umask(store: Store, tmp_path: 
 def test_get_file_of_a_damaged_object_leaves_the_old_file_alone(store: Store, tmp_path: Path) -> None:
     data = os.urandom(3 * MIB)
     digest = store.put_blob(data)
-    with store._environment.writing() as transaction:
-        transaction.put("rows", hash_blob(data[2 * MIB :]).raw, bytes(MIB))
+    store.environment.write(lambda transaction: transaction.put("rows", hash_blob(data[2 * MIB :]).raw, bytes(MIB)))
     (tmp_path / "out").write_bytes(b"old")
     with pytest.raises(DamagedObjectError, match=str(digest)):
         get_file(store, digest, tmp_path / "out")

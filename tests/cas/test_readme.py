@@ -25,5 +25,5 @@ def test_readme_shows_what_the_code_makes() -> None:
     assert f"`{encode_node(tensor).hex()}`" in text
     assert f"`{node_address(tensor)}`" in text
     assert f"`{tree_address({'weight': node_address(tensor)})}`" in text
-    assert f"`{encode_record(ObjectRecord('blob', 5, b'hello', ())).hex()}`" in text
-    assert encode({"format": "samebits-cas", "version": 1}) == FORMAT_RECORD
+    assert f"`{encode_record(ObjectRecord('blob', 5, b'hello', ()), 1).hex()}`" in text
+    assert encode({"format": "samebits-cas", "version": 2}) == FORMAT_RECORD

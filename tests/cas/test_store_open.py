@@ -95,7 +95,7 @@ def test_another_lmdb_database_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (encode({"format": "samebits-cas", "version": 2}), "'samebits-cas' version 2"),
+        (encode({"format": "samebits-cas", "version": 3}), "'samebits-cas' version 3"),
         (encode({"format": "other", "version": 1}), "'other' version 1"),
         (b"\xc1", "something else"),
     ],
@@ -169,7 +169,7 @@ def test_closed_store_refuses_everything(tmp_path: Path) -> None:
 
 
 def test_full_store_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
-    with Store(tmp_path / "s", map_size_bytes=8 * MIB) as store:
+    with Store(tmp_path / "s", max_size_bytes=8 * MIB) as store:
         kept = store.put_blob(os.urandom(3 * MIB))
         with pytest.raises(StoreFullError, match="full") as caught:
             store.put_blob(os.urandom(20 * MIB))
@@ -180,6 +180,30 @@ def test_full_store_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
         store.put_blob(os.urandom(20 * MIB))
         assert len(list(store.objects())) == 3
+
+
+def test_map_grows_by_itself(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", map_size_bytes=2 * MIB) as store, Store(tmp_path / "s") as other:
+        blobs = [os.urandom(3 * MIB) for _ in range(5)]
+        digests = [store.put_blob(blob) for blob in blobs]
+        assert [other.get_blob(digest) for digest in digests] == blobs
+
+
+def test_map_grows_in_two_processes_that_write(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from samebits.cas import Store
+with Store(sys.argv[1], map_size_bytes=2 << 20) as store:
+    for number in range(20):
+        data = os.urandom(2 << 20)
+        assert store.get_blob(store.put_blob(data)) == data
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "s")]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for writer in writers:
+        assert writer.wait(60) == 0, writer.communicate()[1]
+    with Store(tmp_path / "s") as store:
+        assert sum(info.size_bytes for info in store.objects()) == 40 * 2 * MIB
 
 
 def test_disk_that_is_full_is_told_and_leaves_nothing_visible(tmp_path: Path) -> None:

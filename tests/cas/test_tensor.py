@@ -146,7 +146,6 @@ def test_get_tensor_verifies_its_bytes(store: Store) -> None:
     array = make_array("u8", (3 << 20,))
     digest = put_tensor(store, array)
     key = hash_blob(array[: 1 << 20].tobytes()).raw
-    with store._environment.writing() as transaction:
-        transaction.put("rows", key, bytes(1 << 20))
+    store.environment.write(lambda transaction: transaction.put("rows", key, bytes(1 << 20)))
     with pytest.raises(DamagedObjectError):
         get_tensor(store, digest)

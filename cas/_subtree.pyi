@@ -1,0 +1,6 @@
+from samebits.cas.digest import Buffer
+
+LANES: tuple[int, ...]
+
+def subtree_value(row: Buffer, index: int, lanes: int = 0, /) -> bytes: ...
+def root_value(values: Buffer, lanes: int = 0, /) -> bytes: ...

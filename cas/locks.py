@@ -1,0 +1,179 @@
+"""Locks between the processes that use a store: who uses it, who writes, who collects garbage.
+
+All are `flock` locks on files beside the database, so the kernel lets go of them when a process dies, however it dies:
+
+    users.lock     shared by every process that has the store open, exclusive while it is compacted
+    batches.lock   shared while batches are open, exclusive for one slice of a sweep of garbage collection
+    gate.lock      exclusive while a sweep wants in: batches that begin wait for it, open ones let it in at a flush
+    collector.lock exclusive by the one garbage collection that runs
+    leases/<id>    exclusive by one process that writes; says when it began. What it has put stays while it lives
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from samebits.cas.errors import StoreBusyError
+
+USERS: Final = "users.lock"
+BATCHES: Final = "batches.lock"
+GATE: Final = "gate.lock"
+COLLECTOR: Final = "collector.lock"
+LEASES: Final = "leases"
+_POLL_S: Final = 0.002
+_NEW_S: Final = 60.0
+
+
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock file of its own, made if it is not there; closing it lets go of the lock."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def try_lock(descriptor: int, operation: int) -> bool:
+    """Take a lock if that needs no waiting; return whether it was taken."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Gate:
+    """Lets batches of all processes in together, and a sweep alone. One per process and store; usable by threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self._gate = open_lock(directory / GATE)
+        self._batches = open_lock(directory / BATCHES)
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._since_s = 0
+
+    def enter(self) -> None:
+        """Begin a batch; waits while a sweep runs or wants in."""
+        fcntl.flock(self._gate, fcntl.LOCK_SH)
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        with self._lock:
+            if self._inside == 0:
+                fcntl.flock(self._batches, fcntl.LOCK_SH)
+                self._since_s = int(time.time())
+            self._inside += 1
+
+    def open_since_s(self) -> int | None:
+        """Return the Unix time since when this process has had batches open, if it has any."""
+        with self._lock:
+            return self._since_s if self._inside else None
+
+    def leave(self) -> None:
+        """End a batch."""
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                fcntl.flock(self._batches, fcntl.LOCK_UN)
+
+    def is_wanted(self) -> bool:
+        """Return whether a sweep waits for the batches to end."""
+        if not try_lock(self._gate, fcntl.LOCK_SH):
+            return True
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """Let go of everything."""
+        os.close(self._gate)
+        os.close(self._batches)
+
+
+@contextmanager
+def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
+    """Keep all batches out; raises StoreBusyError when one stays open for longer than `timeout_s`."""
+    gate, batches = open_lock(directory / GATE), open_lock(directory / BATCHES)
+    try:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        deadline = time.monotonic() + timeout_s
+        while not try_lock(batches, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise StoreBusyError(path, f"a batch of puts has been open for {timeout_s:g} s; try again later")
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(batches)
+        os.close(gate)
+
+
+@contextmanager
+def only_collector(path: Path, directory: Path) -> Iterator[None]:
+    """Be the one that collects garbage; raises StoreBusyError if somebody is already."""
+    descriptor = open_lock(directory / COLLECTOR)
+    try:
+        if not try_lock(descriptor, fcntl.LOCK_EX):
+            raise StoreBusyError(path, "garbage is being collected already")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A living process's claim on all that it puts."""
+
+    identity: str  # 32 hexadecimal characters, the name of its file
+    began_s: int  # Unix time, not after its first put
+    descriptor: int  # holds the lock
+
+    @classmethod
+    def take(cls, directory: Path) -> Lease:
+        """Make a lease for this process."""
+        folder = directory / LEASES
+        folder.mkdir(exist_ok=True)
+        identity, began = secrets.token_hex(16), int(time.time())
+        new = folder / f"new-{identity}"
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.write(descriptor, f"{began} {os.getpid()}\n".encode())
+            new.rename(folder / identity)  # who sees it sees it locked
+        except BaseException:
+            os.close(descriptor)
+            new.unlink(missing_ok=True)
+            raise
+        return cls(identity, began, descriptor)
+
+    def drop(self, directory: Path) -> None:
+        """End the lease."""
+        with suppress(OSError):
+            (directory / LEASES / self.identity).unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+def living_leases(directory: Path) -> dict[str, int]:
+    """Return when each living lease began, by identity; the files of dead processes are removed."""
+    found: dict[str, int] = {}
+    folder = directory / LEASES
+    for file in folder.iterdir() if folder.is_dir() else ():
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if try_lock(descriptor, fcntl.LOCK_EX):
+                # its process died; a new file may belong to one that is about to lock it
+                if not file.name.startswith("new-") or time.time() - os.fstat(descriptor).st_mtime > _NEW_S:
+                    file.unlink(missing_ok=True)
+                continue
+            first = os.pread(descriptor, 64, 0).split(b" ")[0]
+            found[file.name] = int(first) if first.isdigit() else 0
+        finally:
+            os.close(descriptor)
+    return found
