@@ -67,6 +67,16 @@ class ObjectKindError(CasError):
         super().__init__(f"object {digest} is a {actual}, not {wanted}")
 
 
+class PathError(CasError):
+    """A text names nothing in the store, or more than one object."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        self.text = text
+        self.reason = reason
+        shown = text if len(text) <= 200 else text[:197] + "..."
+        super().__init__(f"{shown!r}: {reason}")
+
+
 class StoreError(CasError):
     """A store can't be opened or used."""
 

@@ -37,7 +37,7 @@ def put_file(store: Store, path: Path | str, *, raw: bool = False) -> StoredFile
     """
     path = Path(path)
     before = store.new_bytes
-    with _errors_named(path):
+    with errors_named(path):
         if not path.is_file():
             raise FileError(path, "is not a file" if path.exists() else "there is no such file")
         if path.suffix.lower() == SAFETENSORS_SUFFIX and not raw:
@@ -63,6 +63,15 @@ def get_file(store: Store, digest: Digest, path: Path | str) -> int:
         for part in parts:
             size_bytes += store.write_to(part, file.fileno(), size_bytes)
     return size_bytes
+
+
+def read_file(store: Store, digest: Digest) -> Iterator[bytes]:
+    """Return the bytes of a stored file in rows, each verified before it is given out.
+
+    Raises ObjectKindError at once for an object that is not a file; the rows raise what `Store.read_rows` raises.
+    """
+    parts = _parts(store, digest)
+    return (row for part in parts for row in store.read_rows(part))
 
 
 def _put_blob(store: Store, path: Path) -> Digest:
@@ -101,7 +110,7 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises FileError for a path that can't be written or that is there and no regular file.
     """
-    with _errors_named(path):
+    with errors_named(path):
         if path.exists() and not path.is_file():
             raise FileError(path, "it is there and not a regular file")
         with _replacing(path) as file:
@@ -121,10 +130,11 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -133,7 +143,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
+def errors_named(path: Path) -> Iterator[None]:
+    """Turn the file system's errors into FileErrors about `path`."""
     try:
         yield
     except OSError as error:

@@ -1,84 +1,155 @@
-"""`samebits cas` (and the script `cas`): put files into the store and get the identical files back."""
+"""`samebits cas` (and the script `cas`): files, folders and tensors into the store and out of it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from samebits.cas import Digest, get_file, put_file
-from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
-from samebits.cli.output import CommandError, command, print_fields, print_json, printable, readable, size_text
+from samebits.cas import Store, StoredFile, get_file, put_file
+from samebits.cas.contents import node_or_none
+from samebits.cas.directories import DIRECTORY_KIND, StoredDirectory, get_directory, put_directory
+from samebits.cas.export import FORMATS, export, file_format
+from samebits.cas.files import read_file
+from samebits.cas.paths import Resolved, resolve
+from samebits.cas.tensor import TENSOR_KIND
+from samebits.cas.tree import TREE_KIND
+from samebits.cli.cas_show import diff_command, list_command, show_command
+from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text, stderr
 
 app = typer.Typer(help="The content-addressed store: put files, get them back byte for byte.", no_args_is_help=True)
+app.command("show")(show_command)
+app.command("ls")(list_command)
+app.command("diff")(diff_command)
 
-DigestArgument = Annotated[str, typer.Argument(help="An address: 64 hexadecimal characters.", metavar="DIGEST")]
+STDOUT = Path("-")
 
 
 @app.command("put")
 @command
 def put_command(
-    files: Annotated[list[Path], typer.Argument(help="Files to store.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Files and folders to store.", metavar="FILE...")],
     raw: Annotated[bool, typer.Option("--raw", help="Store weight files as plain bytes, not as tensors.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Store files. Safetensors files are stored tensor by tensor, so equal tensors are kept once."""
+    """Store files and whole folders. Weight files are stored tensor by tensor, so equal tensors are kept once."""
     for file in files:
-        if not file.is_file():
-            raise CommandError(f"{file}: no such file")
+        if not file.is_file() and not file.is_dir():
+            raise CommandError(f"{file}: {'not a regular file' if file.exists() else 'no such file or folder'}")
     with open_store(store) as opened:
         stored = []
         for file in files:
-            one = put_file(opened, file, raw=raw)
-            stored.append(one)
+            put = put_directory if file.is_dir() else put_file
+            stored.append(_put_fields(put(opened, file, raw=raw)))
             if not json:
-                sizes = f"{size_text(one.size_bytes)}, {size_text(one.new_bytes)} new"
-                print(f"{one.digest}  {one.kind}  {printable(one.name)}  {sizes}")
+                _print_put(stored[-1])
     if json:
-        names = ("digest", "kind", "name", "size_bytes", "new_bytes")
-        print_json([{name: getattr(one, name) for name in names} for one in stored])
+        print_json(stored)
 
 
 @app.command("get")
 @command
 def get_command(
-    digest: DigestArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")],
+    name: NameArgument,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The file or folder to write; - is stdout.")
+    ],
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a stored file, verified while it is written; an existing file is replaced only by a whole one."""
-    address = Digest.parse(digest)
-    with open_existing_store(store_path(store)) as opened:
-        get_file(opened, address, output)
-    fields = {"digest": digest, "file": str(output), "size_bytes": output.stat().st_size}
-    print_json(fields) if json else print_fields(fields)
+    """Write a stored file, folder or tensor, verified while it is written; a file is replaced only by a whole one.
 
-
-@app.command("show")
-@command
-def show_command(digest: DigestArgument, store: StoreOption = None, json: JsonOption = False) -> None:
-    """Say what an object is; the fields of a node."""
-    address = Digest.parse(digest)
-    with open_existing_store(store_path(store)) as opened:
-        info = opened.stat(address)
-        fields: dict[str, Any] = {"digest": info.digest, "kind": info.kind, "size_bytes": info.size_bytes}
-        if info.kind == "node":
-            node = opened.get_node(address)
-            fields |= {"kind": node.kind, "body": readable(node.body)}
-    print_json(fields) if json else print_fields(fields)
-
-
-@app.command("ls")
-@command
-def list_command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """List every object of the store."""
-    with open_existing_store(store_path(store)) as opened:
-        objects = list(opened.objects())
-    if json:
-        print_json([{"digest": one.digest, "kind": one.kind, "size_bytes": one.size_bytes} for one in objects])
+    A tensor is written as .npy, .npz or .safetensors, as the file's suffix says.
+    """
+    if output == STDOUT:
+        if json:
+            raise CommandError("--json and -o - both want stdout")
+        _print_file(store, name)
         return
-    for one in objects:
-        print(f"{one.digest}  {one.kind:<4}  {one.size_bytes}")
+    with open_existing_store(store_path(store)) as opened:
+        found = resolve(opened, name)
+        size_bytes = _get(opened, found, output)
+    fields = {"digest": found.digest, "file": str(output), "size_bytes": size_bytes}
+    print_json(fields) if json else print_fields(fields)
+
+
+@app.command("cat")
+@command
+def cat_command(name: NameArgument, store: StoreOption = None) -> None:
+    """Print the bytes of a stored file, verified row by row."""
+    _print_file(store, name)
+
+
+@app.command("export")
+@command
+def export_command(
+    name: NameArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}. Default: what the suffix says."),
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the tensors of a tree, a weights file or a folder, or one tensor, into a new file."""
+    if form is not None and form not in FORMATS:
+        raise CommandError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
+    chosen = file_format(output if form is None else Path(f"_.{form}"))
+    with open_existing_store(store_path(store)) as opened:
+        found = resolve(opened, name)
+        wrote = export(opened, found.digest, output, chosen, name=found.name or "tensor")
+    if wrote.left_out_bytes:
+        stderr.print(f"{size_text(wrote.left_out_bytes)} of the weight files are in no tensor and were left out")
+    fields = {
+        "digest": found.digest,
+        "file": str(output),
+        "tensors": wrote.tensors,
+        "size_bytes": wrote.size_bytes,
+        "left_out_bytes": wrote.left_out_bytes,
+    }
+    print_json(fields) if json else print_fields(fields)
+
+
+def _put_fields(stored: StoredFile | StoredDirectory) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "digest": stored.digest,
+        "kind": DIRECTORY_KIND if isinstance(stored, StoredDirectory) else stored.kind,
+        "name": stored.name,
+        "size_bytes": stored.size_bytes,
+        "new_bytes": stored.new_bytes,
+    }
+    if isinstance(stored, StoredDirectory):
+        fields |= {"files": len(stored.files), "notes": list(stored.notes)}
+    return fields
+
+
+def _print_put(fields: dict[str, Any]) -> None:
+    sizes = f"{size_text(fields['size_bytes'])}, {size_text(fields['new_bytes'])} new"
+    files = f"{fields['files']} files, " if "files" in fields else ""
+    print(f"{fields['digest']}  {fields['kind']}  {printable(fields['name'])}  {files}{sizes}")
+    for note in fields.get("notes", ()):
+        stderr.print(printable(note))
+
+
+def _get(store: Store, found: Resolved, output: Path) -> int:
+    """Write what was found as what it is; returns its size in bytes."""
+    node = node_or_none(store, found.digest)
+    if node is not None and node.kind == DIRECTORY_KIND:
+        return get_directory(store, found.digest, output)
+    if node is not None and node.kind == TENSOR_KIND:
+        return export(store, found.digest, output, name=found.name or "tensor").size_bytes
+    if node is not None and node.kind == TREE_KIND:
+        raise CommandError(f"{found.digest} is a tree; `cas export` writes its tensors into a file")
+    return get_file(store, found.digest, output)
+
+
+def _print_file(store: Path | None, name: str) -> None:
+    with open_existing_store(store_path(store)) as opened:
+        for row in read_file(opened, resolve(opened, name).digest):
+            sys.stdout.buffer.write(row)
+        sys.stdout.buffer.flush()

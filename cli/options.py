@@ -15,6 +15,10 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="DIR", envvar="SAMEBITS_STORE", help="The store. Default: the user's data folder."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(help="ADDRESS (or its first 8 or more characters) or PIN, and /path/inside.", metavar="NAME"),
+]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute. See `samebits doctor`.")]
 FromOption = Annotated[
     Path | None,
