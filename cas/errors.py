@@ -50,11 +50,11 @@ class DigestMismatchError(DamagedObjectError):
 
 
 class ObjectNotFoundError(CasError):
-    """The store has no object of this address."""
+    """The store, or a remote, has no object of this address."""
 
-    def __init__(self, digest: Digest, where: str = "") -> None:
+    def __init__(self, digest: Digest, where: str = "the store") -> None:
         self.digest = digest
-        super().__init__(f"object {digest} is not in the store" + (f" {where}" if where else ""))
+        super().__init__(f"object {digest} is not in {where}")
 
 
 class ObjectKindError(CasError):
@@ -105,3 +105,25 @@ class FileError(CasError):
 
 class FileFormatError(FileError):
     """A file's bytes are not those of its format."""
+
+
+class WireError(CasError):
+    """What a remote says of an object is malformed, or does not fit the object's address."""
+
+
+class RemoteError(CasError):
+    """A remote can't be reached, refuses, or gives what it should not; `remote` is its name."""
+
+    def __init__(self, remote: str, reason: str) -> None:
+        self.remote = remote
+        self.reason = reason
+        super().__init__(f"remote {remote}: {reason}")
+
+
+class BadRowError(RemoteError):
+    """A row of a remote is not the one of this object at this index."""
+
+    def __init__(self, remote: str, digest: Digest, index: int, reason: str = "does not have its hash") -> None:
+        self.digest = digest
+        self.index = index
+        super().__init__(remote, f"row {index} of object {digest} {reason}")

@@ -56,6 +56,18 @@ class ObjectReader:
             return True
         return self.environment.has(OBJECTS, digest.raw)
 
+    def has_row(self, key: bytes) -> bool:
+        """Return whether there is a row of this key."""
+        pending = self.pending()
+        return (pending is not None and key in pending.rows) or self.environment.has(ROWS, key)
+
+    def row(self, key: bytes) -> bytes | None:
+        """Return a row as it lies there, not verified, or None."""
+        pending = self.pending()
+        if pending is not None and key in pending.rows:
+            return bytes(pending.rows[key])
+        return self.environment.get(ROWS, key)
+
     def record(self, digest: Digest, wanted: ObjectKind | None = None) -> ObjectRecord:
         """Return an object's record; raises ObjectNotFoundError, DamagedObjectError, ObjectKindError."""
         pending = self.pending()

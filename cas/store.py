@@ -22,7 +22,7 @@ from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreEr
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
 from samebits.cas.reads import ObjectReader, delete_damaged, find_objects, list_objects
-from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo
+from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
 from samebits.cas.row_values import measure_rows, measure_section
 from samebits.cas.writes import PendingWrites, write_blob, write_node
 
@@ -228,6 +228,22 @@ class Store:
         """Return whether the store has an object of this address."""
         return self._reader.has(digest)
 
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Return those of `digests` that the store has no object of, in their order."""
+        return [digest for digest in digests if not self.has(digest)]
+
+    def missing_rows(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return those of `keys` that the store has no row of, in their order."""
+        return [key for key in keys if not self._reader.has_row(key)]
+
+    def row(self, key: bytes) -> bytes | None:
+        """Return the row of this key as it lies in the store, not verified; None if there is none."""
+        return self._reader.row(key)
+
+    def record(self, digest: Digest) -> ObjectRecord:
+        """Return where the bytes of an object are; raises ObjectNotFoundError, DamagedObjectError."""
+        return self._reader.record(digest)
+
     def stat(self, digest: Digest) -> ObjectInfo:
         """Return kind and size of an object, from the index alone."""
         record = self._reader.record(digest)
@@ -284,6 +300,10 @@ class Store:
             self._environment.write(lambda transaction: delete_damaged(transaction, digest))
             return True
         return False
+
+    def pending_writes(self) -> PendingWrites:
+        """Return what this thread's batch has gathered; for the other files of this room, only within a batch."""
+        return self._pending()
 
     def _pending(self) -> PendingWrites:
         if self._thread.pending is None:

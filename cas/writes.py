@@ -70,6 +70,10 @@ class PendingWrites:
             self.rows[row.key] = row.data if isinstance(row.data, bytes | bytearray) else bytes(row.data)
             self.size_bytes += row.size_bytes
 
+    def rely_on_row(self, key: bytes) -> None:
+        """Have a row kept that the store has, for an object that goes on."""
+        self.incomplete.add(key)
+
     def add_record(self, digest: Digest, record: ObjectRecord) -> None:
         """Take the record of an object whose rows were all added before."""
         size = _RECORD_COST_BYTES + len(record.inline or b"") + 64 * len(record.row_keys)

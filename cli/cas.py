@@ -19,11 +19,15 @@ from samebits.cas.tree import TREE_KIND
 from samebits.cli.cas_show import diff_command, list_command, show_command
 from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text, stderr
+from samebits.cli.remotes import clone_command, pull_command, push_command
 
 app = typer.Typer(help="The content-addressed store: put files, get them back byte for byte.", no_args_is_help=True)
 app.command("show")(show_command)
 app.command("ls")(list_command)
 app.command("diff")(diff_command)
+app.command("push")(push_command)
+app.command("pull")(pull_command)
+app.command("clone")(clone_command)
 
 STDOUT = Path("-")
 

@@ -13,6 +13,7 @@ from samebits.cli import cas, jobs, log
 from samebits.cli.doctor import doctor_command
 from samebits.cli.output import EXIT_BAD_INPUT, EXIT_INTERRUPTED, printable
 from samebits.cli.run import run_command
+from samebits.cli.serve import serve_command
 from samebits.cli.verify import verify_command
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.command("verify")(verify_command)
 app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
 app.add_typer(log.app, name="log")
+app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)
 
 

@@ -1,0 +1,126 @@
+"""`samebits cas push`, `pull` and `clone`: move objects between the store and a remote."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samebits.cas import Digest
+from samebits.cas.remotes import Remote, open_remote
+from samebits.cas.transfer import TransferReport, clone, pull, push
+from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.output import CommandError, command, print_json, printable, size_text
+from samebits.cli.transfer_progress import byte_progress
+
+_REMOTE_HELP = "A directory, another store, http(s)://HOST/PATH or s3://BUCKET/PREFIX."
+RemoteArgument = Annotated[str, typer.Argument(help=_REMOTE_HELP, metavar="REMOTE")]
+RootsArgument = Annotated[list[str], typer.Argument(help="Addresses, or names of pins.", metavar="ADDRESS...")]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="URL", help="An S3 service other than AWS. Default: AWS_ENDPOINT_URL."),
+]
+PinOption = Annotated[
+    str | None, typer.Option("--pin", metavar="NAME", help="Pin the address (only one) under this name there.")
+]
+
+
+@command
+def push_command(
+    remote: RemoteArgument,
+    addresses: RootsArgument,
+    pin: PinOption = None,
+    endpoint: EndpointOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy objects, with all that they refer to, to a remote that lacks them."""
+    with open_existing_store(store_path(store)) as opened:
+        roots = _find_roots(addresses, opened.pins())
+        _check_pin(pin, roots)
+        with closing(open_remote(remote, create=True, writable=True, endpoint=endpoint)) as there:
+            with byte_progress("push") as progress:
+                report = push(opened, there, roots, progress=progress)
+            if pin is not None:
+                _pin_there(there, pin, roots[0])
+    _print_report("pushed", report, {"pin": pin} if pin else {}, json=json)
+
+
+@command
+def pull_command(
+    remote: RemoteArgument,
+    addresses: RootsArgument,
+    pin: PinOption = None,
+    endpoint: EndpointOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy objects, with all that they refer to, from a remote; every byte is verified."""
+    with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(store) as opened:
+        named = any(not _is_address(text) for text in addresses)
+        roots = _find_roots(addresses, there.pins() if named else {})
+        _check_pin(pin, roots)
+        with byte_progress("pull") as progress:
+            report = pull(there, opened, roots, progress=progress)
+        if pin is not None:
+            opened.pin(pin, roots[0])
+    _print_report("pulled", report, {"roots": [str(root) for root in roots]}, json=json)
+
+
+@command
+def clone_command(
+    remote: RemoteArgument,
+    directory: Annotated[
+        Path | None, typer.Argument(help="The store to clone into. Default: --store.", metavar="[DIR]")
+    ] = None,
+    endpoint: EndpointOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy everything that a remote has pinned, pins included."""
+    with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(directory or store) as opened:
+        pins = there.pins()
+        with byte_progress("clone") as progress:
+            report = clone(there, opened, progress=progress)
+    _print_report("cloned", report, {"pins": {name: str(digest) for name, digest in pins.items()}}, json=json)
+
+
+def _is_address(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+
+
+def _find_roots(texts: list[str], pins: Mapping[str, Digest]) -> list[Digest]:
+    """Return the addresses that the user named, by themselves or by pins."""
+    roots = []
+    for text in texts:
+        if not _is_address(text) and text not in pins:
+            raise CommandError(f"{text!r} is neither an address (64 hexadecimal characters) nor the name of a pin")
+        roots.append(Digest.parse(text) if _is_address(text) else pins[text])
+    return roots
+
+
+def _check_pin(pin: str | None, roots: list[Digest]) -> None:
+    if pin is not None and len(roots) != 1:
+        raise CommandError("--pin names one address; give only one")
+
+
+def _pin_there(remote: Remote, name: str, digest: Digest) -> None:
+    try:
+        remote.write_pin(name, digest)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _print_report(done: str, report: TransferReport, more: Mapping[str, object], *, json: bool) -> None:
+    if json:
+        print_json({**dataclasses.asdict(report), **more})
+        return
+    sizes = f"{report.objects} objects, {report.rows} rows, {size_text(report.size_bytes)}"
+    print(f"{done} {sizes}; {report.skipped_objects} objects and {report.skipped_rows} rows were there already")
+    pins = more.get("pins")
+    for name, digest in pins.items() if isinstance(pins, dict) else ():
+        print(f"{digest}  {printable(name)}")

@@ -1,0 +1,74 @@
+"""`samebits serve`: the store over HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samebits.cli.options import StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.output import CommandError, command, stderr
+
+if TYPE_CHECKING:
+    from samebits.cas import Store
+
+_MAX_REQUESTS = 256  # at once; more are told to come again
+_KEEP_ALIVE_S = 15
+
+
+@command
+def serve_command(
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8420,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Take objects and pins from whoever can connect.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Give the store out over HTTP, for `samebits cas pull` and for any HTTP client; until it is interrupted.
+
+    There is no encryption and no password: put a proxy that has both in front of it on an open network.
+    """
+    with open_store(store) if writable else open_existing_store(store_path(store)) as opened:
+        _serve(opened, _listen(host, port), writable=writable)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        raise CommandError(f"can't listen on {host} port {port}: {error.strerror or error}") from error
+
+
+def _serve(store: Store, listener: socket.socket, *, writable: bool) -> None:
+    try:
+        import uvicorn
+
+        from samebits.cas.server import make_app
+    except ImportError as error:
+        raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
+
+    address, port = listener.getsockname()[:2]
+    if writable and not ipaddress.ip_address(address).is_loopback:
+        stderr.print("samebits: anyone who can connect may write to this store")
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}", flush=True)
+
+    config = uvicorn.Config(
+        make_app(store, writable=writable),
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=_MAX_REQUESTS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    with listener:
+        Server(config).run(sockets=[listener])
