@@ -10,8 +10,8 @@ from typing import Final
 from samebits.cas.digest import Digest
 from samebits.cas.directories import DIRECTORY_KIND, read_directory
 from samebits.cas.errors import NodeError
+from samebits.cas.formats import WEIGHTS_KIND, weights_parts
 from samebits.cas.node import Node
-from samebits.cas.safetensors import WEIGHTS_KIND, weights_parts
 from samebits.cas.store import Store
 from samebits.cas.tensor import TENSOR_KIND, tensor_info
 from samebits.cas.tree import TREE_KIND, read_tree

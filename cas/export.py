@@ -21,7 +21,8 @@ from samebits.cas.directories import DIRECTORY_KIND
 from samebits.cas.dtype import numpy_dtype
 from samebits.cas.errors import FileError, NodeError
 from samebits.cas.files import replacing_file
-from samebits.cas.safetensors import MAX_HEADER_SIZE_BYTES, METADATA, WEIGHTS_KIND
+from samebits.cas.formats import WEIGHTS_KIND
+from samebits.cas.formats.safetensors import MAX_HEADER_SIZE_BYTES, METADATA
 from samebits.cas.store import Store
 from samebits.cas.tensor import TENSOR_KIND
 

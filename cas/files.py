@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from samebits.cas.digest import Digest
 from samebits.cas.errors import FileError, FileFormatError, ObjectKindError
-from samebits.cas.safetensors import WEIGHTS_KIND, put_safetensors, weights_parts
+from samebits.cas.formats import WEIGHTS_KIND, plan_file, put_planned, weights_parts
 from samebits.cas.store import Store
 from samebits.cas.tensor import TENSOR_KIND
-
-SAFETENSORS_SUFFIX: Final = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +26,12 @@ class StoredFile:
     name: str
     size_bytes: int
     new_bytes: int  # content that the store did not have before
+    format: str | None = None  # of a weights file: one of formats.FORMATS
+    note: str = ""  # what a reader should know of how it was stored
 
 
 def put_file(store: Store, path: Path | str, *, raw: bool = False) -> StoredFile:
-    """Store a file: `.safetensors` tensor by tensor (unless `raw`), any other as a blob.
+    """Store a file: a weights file (see `formats`) tensor by tensor, unless `raw`, and any other as a blob.
 
     Raises FileFormatError for a weights file that is not well-formed, FileError for one that can't be read.
     """
@@ -40,14 +40,12 @@ def put_file(store: Store, path: Path | str, *, raw: bool = False) -> StoredFile
     with errors_named(path):
         if not path.is_file():
             raise FileError(path, "is not a file" if path.exists() else "there is no such file")
-        if path.suffix.lower() == SAFETENSORS_SUFFIX and not raw:
-            digest, kind = _put_weights(store, path), WEIGHTS_KIND
-            parts = weights_parts(store.get_node(digest))
-            size_bytes = sum(store.stat(part).size_bytes for part in parts)
-        else:
-            digest, kind = _put_blob(store, path), "blob"
-            size_bytes = store.stat(digest).size_bytes
-    return StoredFile(digest, kind, path.name, size_bytes, store.new_bytes - before)
+        weights = None if raw else _put_weights(store, path)
+        if weights is not None:
+            digest, format_name, size_bytes = weights
+            return StoredFile(digest, WEIGHTS_KIND, path.name, size_bytes, store.new_bytes - before, format_name)
+        digest = _put_blob(store, path)
+    return StoredFile(digest, "blob", path.name, store.stat(digest).size_bytes, store.new_bytes - before)
 
 
 def get_file(store: Store, digest: Digest, path: Path | str) -> int:
@@ -86,11 +84,25 @@ def _put_blob(store: Store, path: Path) -> Digest:
         return digest
 
 
-def _put_weights(store: Store, path: Path) -> Digest:
+def _put_weights(store: Store, path: Path) -> tuple[Digest, str, int] | None:
+    """Store a weights file; returns its address, format and size, or None for a file that is none."""
     try:
-        return put_safetensors(store, path)
+        with path.open("rb") as stream, store.batch(join=True):
+            before = os.fstat(stream.fileno())
+            plan = plan_file(stream, before.st_size, path)
+            if plan is None:
+                return None
+            digest = put_planned(store, path, plan)
+            if _version(path.stat()) != _version(before):
+                raise FileFormatError(path, "changed while it was read")
+        return digest, plan.format, before.st_size
     except FileFormatError as error:
         raise FileFormatError(path, f"{error.reason} (raw=True, --raw: store it as plain bytes)") from error
+
+
+def _version(stat: os.stat_result) -> tuple[int, ...]:
+    """Return what a file's content can't change without."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _parts(store: Store, digest: Digest) -> list[Digest]:

@@ -9,8 +9,8 @@ import typer
 
 from samebits.cas.contents import Content, describe, entries
 from samebits.cas.diff import Diff, Difference, diff
+from samebits.cas.formats import WEIGHTS_KIND
 from samebits.cas.paths import resolve
-from samebits.cas.safetensors import WEIGHTS_KIND
 from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, store_path
 from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, printable, readable, size_text
 

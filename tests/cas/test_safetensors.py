@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.errors import FileFormatError
 from samebits.cas.files import get_file, put_file
+from samebits.cas.formats.plan import FilePlan, Section
+from samebits.cas.formats.safetensors import DTYPES, plan_safetensors, read_header
+from samebits.cas.formats.store_file import _SectionReader
 from samebits.cas.node import Node
-from samebits.cas.safetensors import DTYPES, Header, _Section, read_header
 from samebits.cas.store import Store
 from samebits.cas.tensor import get_tensor
 from samebits.cas.tree import get_tree
@@ -232,7 +234,7 @@ def test_file_that_shrinks_while_it_is_read_is_refused() -> None:
         with pytest.raises(FileFormatError, match="became shorter"):
             read_header(io.BytesIO(whole[:left]), len(whole), PATH)
     with pytest.raises(FileFormatError, match="became shorter"):
-        list(iter(_Section(io.BytesIO(b"a"), 2, PATH).read, b""))
+        list(iter(_SectionReader(io.BytesIO(b"a"), Section(0, 2), PATH).read, b""))
 
 
 @pytest.mark.parametrize(
@@ -255,13 +257,13 @@ def test_file_that_grows_while_it_is_read_is_refused(
     path = tmp_path / "m.safetensors"
     path.write_bytes(make_file('{"a":' + HERE + "}", b"ab"))
 
-    def read_and_append(stream: BinaryIO, size_bytes: int, path: Path) -> Header:
-        header = read_header(stream, size_bytes, path)
+    def read_and_append(stream: BinaryIO, size_bytes: int, path: Path) -> FilePlan:
+        plan = plan_safetensors(stream, size_bytes, path)
         with path.open("ab") as file:
             file.write(b"more")
-        return header
+        return plan
 
-    monkeypatch.setattr("samebits.cas.safetensors.read_header", read_and_append)
+    monkeypatch.setattr("samebits.cas.formats.detect.plan_safetensors", read_and_append)
     with pytest.raises(FileFormatError, match="became longer"):
         put_file(store, path)
     assert list(store.objects()) == []
@@ -271,7 +273,7 @@ def test_get_file_refuses_a_malformed_weights_file(store: Store, tmp_path: Path)
     blob = store.put_blob(b"")
     body: dict[str, Any] = {"format": "safetensors", "header": blob, "order": [blob], "tensors": blob}
     changes: list[dict[str, Any]] = [
-        {"format": "gguf"},
+        {"format": "zip"},
         {"header": b""},
         {"order": blob},
         {"order": [1]},

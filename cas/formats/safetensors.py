@@ -3,10 +3,7 @@
 Format: u64le length of the header, the header (JSON: name -> {dtype, shape, data_offsets}, and `__metadata__`; spaces
 may follow), then the tensors' bytes without gaps. Source: https://github.com/huggingface/safetensors#format
 
-A stored file is the node ``["weights_file", {"format": "safetensors", "header": <blob>, "order": [<blob>, ...],
-"tensors": <tree>}]``: the exact header with the 8 bytes of its length, the tensors' bytes in the order of the file,
-and the tree of tensors by name. Header and `order`, joined, are the file. A tensor whose type samebits does not compute
-with (F8_E4M3, C64, ...), or whose name a tree can't have, lies in `order` alone.
+A tensor whose type samebits does not compute with (F8_E4M3, C64, ...) is a section without a name.
 """
 
 from __future__ import annotations
@@ -18,15 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from samebits.cas.digest import Digest
-from samebits.cas.encoding import Value
-from samebits.cas.errors import FileFormatError, NodeError
-from samebits.cas.node import Node
-from samebits.cas.store import Store
-from samebits.cas.tensor import TENSOR_KIND, tensor_info
-from samebits.cas.tree import check_name, put_tree
+from samebits.cas.errors import FileFormatError
+from samebits.cas.formats.plan import FilePlan, Section, TensorName
 
-WEIGHTS_KIND: Final = "weights_file"
 MAX_HEADER_SIZE_BYTES: Final = 100_000_000
 METADATA: Final = "__metadata__"
 # safetensors' name -> (ours, or None where we compute with no such type; bits an element)
@@ -104,68 +95,16 @@ def read_header(stream: BinaryIO, size_bytes: int, path: Path) -> Header:
     return Header(prefix + text, tuple(tensors))
 
 
-def put_safetensors(store: Store, path: Path) -> Digest:
-    """Store a file as tensors, in bounded memory; returns the address of its `weights_file` node.
-
-    Raises FileFormatError; then at most some of the tensors are stored.
-    """
-    with path.open("rb") as stream, store.batch(join=True):
-        header = read_header(stream, path.stat().st_size, path)
-        order: list[Value] = []
-        entries: dict[str, Digest] = {}
-        for tensor in header.tensors:
-            section = _Section(stream, tensor.stop - tensor.start, path)
-            blob = store.put_pieces(iter(section.read, b""))
-            order.append(blob)
-            node = _tensor_node(tensor, blob)
-            if node is not None and (tensor.dtype != "BOOL" or section.is_boolean):
-                entries[tensor.name] = store.put_node(node)
-        if stream.read(1):
-            raise FileFormatError(path, "became longer while it was read")
-        raw, tree = store.put_blob(header.raw), put_tree(store, entries)
-        body: dict[str, Value] = {"format": "safetensors", "header": raw, "order": order, "tensors": tree}
-        return store.put_node(Node(WEIGHTS_KIND, body))
-
-
-def weights_parts(node: Node) -> list[Digest]:
-    """Return the blobs that, joined, are the file; raises NodeError."""
-    match node:
-        case Node("weights_file", {"format": "safetensors", "header": Digest() as header, "order": [*order]} as body):
-            if len(body) == 4 and isinstance(body.get("tensors"), Digest):
-                parts = [part for part in (header, *order) if isinstance(part, Digest)]
-                if len(parts) == len(order) + 1:
-                    return parts
-    raise NodeError("not a weights file with the fields format, header, order and tensors")
-
-
-class _Section:
-    """The next `size_bytes` of a stream, read in pieces."""
-
-    def __init__(self, stream: BinaryIO, size_bytes: int, path: Path) -> None:
-        self._stream, self._left_bytes, self._path = stream, size_bytes, path
-        self.is_boolean = True  # whether all bytes so far were 0 or 1
-
-    def read(self) -> bytes:
-        """Return the next piece, and nothing at the end of the section."""
-        data = self._stream.read(min(1 << 20, self._left_bytes))
-        self._left_bytes -= len(data)
-        if not data and self._left_bytes:
-            raise FileFormatError(self._path, "became shorter while it was read")
-        self.is_boolean = self.is_boolean and not data.translate(None, b"\0\1")
-        return data
-
-
-def _tensor_node(tensor: SafeTensor, blob: Digest) -> Node | None:
-    """Return the tensor's node, or None for one that has none."""
-    dtype, _ = DTYPES.get(tensor.dtype, (None, 0))
-    shape: list[Value] = list(tensor.shape)
-    node = Node(TENSOR_KIND, {"dtype": dtype, "shape": shape, "blob": blob})
-    try:
-        tensor_info(node)
-        check_name(tensor.name)
-    except NodeError:
-        return None
-    return node
+def plan_safetensors(stream: BinaryIO, size_bytes: int, path: Path) -> FilePlan:
+    """Return the plan of a safetensors file, a section for every tensor; raises FileFormatError."""
+    header = read_header(stream, size_bytes, path)
+    start = len(header.raw)
+    sections = [Section(0, start)]
+    for tensor in header.tensors:
+        dtype, _ = DTYPES.get(tensor.dtype, (None, 0))
+        named = () if dtype is None else (TensorName(tensor.name, dtype, tensor.shape),)
+        sections.append(Section(start + tensor.start, start + tensor.stop, named))
+    return FilePlan("safetensors", tuple(sections))
 
 
 def _parse_json(text: bytes, path: Path) -> dict[str, Any]:
