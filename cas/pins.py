@@ -19,6 +19,11 @@ MAX_NAME_SIZE_BYTES: Final = 400  # LMDB's keys have at most 511
 _SCAN_PINS: Final = 1000
 
 
+def kept_name(digest: Digest) -> str:
+    """Return the pin under which commands keep what a user puts, pulls or pushes without naming it."""
+    return f"kept/{digest}"
+
+
 def pin_key(name: str) -> bytes:
     """Return the key of a pin's name; raises ValueError for one that is empty, too long or has control characters."""
     if not name or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):

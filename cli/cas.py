@@ -14,9 +14,19 @@ from samebits.cas.directories import DIRECTORY_KIND, StoredDirectory, get_direct
 from samebits.cas.export import FORMATS, export, file_format
 from samebits.cas.files import read_file
 from samebits.cas.paths import Resolved, resolve
+from samebits.cas.pins import kept_name
 from samebits.cas.tensor import TENSOR_KIND
 from samebits.cas.tree import TREE_KIND
 from samebits.cli.cas_show import diff_command, list_command, show_command
+from samebits.cli.cas_store import (
+    compact_command,
+    fsck_command,
+    gc_command,
+    pin_command,
+    pins_command,
+    set_pin,
+    unpin_command,
+)
 from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text, stderr
 from samebits.cli.remotes import clone_command, pull_command, push_command
@@ -25,6 +35,12 @@ app = typer.Typer(help="The content-addressed store: put files, get them back by
 app.command("show")(show_command)
 app.command("ls")(list_command)
 app.command("diff")(diff_command)
+app.command("pin")(pin_command)
+app.command("unpin")(unpin_command)
+app.command("pins")(pins_command)
+app.command("gc")(gc_command)
+app.command("compact")(compact_command)
+app.command("fsck")(fsck_command)
 app.command("push")(push_command)
 app.command("pull")(pull_command)
 app.command("clone")(clone_command)
@@ -37,10 +53,18 @@ STDOUT = Path("-")
 def put_command(
     files: Annotated[list[Path], typer.Argument(help="Files and folders to store.", metavar="FILE...")],
     raw: Annotated[bool, typer.Option("--raw", help="Store weight files as plain bytes, not as tensors.")] = False,
+    pin: Annotated[
+        str | None, typer.Option("--pin", metavar="NAME", help="Pin it (only one) under this name, not kept/ADDRESS.")
+    ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Store files and whole folders. Weight files are stored tensor by tensor, so equal tensors are kept once."""
+    """Store files and whole folders. Weight files are stored tensor by tensor, so equal tensors are kept once.
+
+    Each is pinned, so that it stays until `cas unpin` and `cas gc`.
+    """
+    if pin is not None and len(files) != 1:
+        raise CommandError("--pin names one file or folder; give only one")
     for file in files:
         if not file.is_file() and not file.is_dir():
             raise CommandError(f"{file}: {'not a regular file' if file.exists() else 'no such file or folder'}")
@@ -48,7 +72,9 @@ def put_command(
         stored = []
         for file in files:
             put = put_directory if file.is_dir() else put_file
-            stored.append(_put_fields(put(opened, file, raw=raw)))
+            done = put(opened, file, raw=raw)
+            set_pin(opened, pin or kept_name(done.digest), done.digest)
+            stored.append(_put_fields(done))
             if not json:
                 _print_put(stored[-1])
     if json:

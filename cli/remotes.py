@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
+from samebits.cas.paths import resolve
+from samebits.cas.pins import kept_name
 from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.transfer import TransferReport, clone, pull, push
+from samebits.cli.cas_store import set_pin
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_json, printable, size_text
 from samebits.cli.transfer_progress import byte_progress
@@ -25,7 +28,8 @@ EndpointOption = Annotated[
     typer.Option("--endpoint", metavar="URL", help="An S3 service other than AWS. Default: AWS_ENDPOINT_URL."),
 ]
 PinOption = Annotated[
-    str | None, typer.Option("--pin", metavar="NAME", help="Pin the address (only one) under this name there.")
+    str | None,
+    typer.Option("--pin", metavar="NAME", help="Pin the address (only one) under this name, not kept/ADDRESS."),
 ]
 
 
@@ -38,15 +42,15 @@ def push_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy objects, with all that they refer to, to a remote that lacks them."""
+    """Copy objects, with all that they refer to, to a remote that lacks them, and pin them there."""
     with open_existing_store(store_path(store)) as opened:
-        roots = _find_roots(addresses, opened.pins())
+        roots = [resolve(opened, text).digest for text in addresses]
         _check_pin(pin, roots)
         with closing(open_remote(remote, create=True, writable=True, endpoint=endpoint)) as there:
             with byte_progress("push") as progress:
                 report = push(opened, there, roots, progress=progress)
-            if pin is not None:
-                _pin_there(there, pin, roots[0])
+            for root in roots:
+                _pin_there(there, pin or kept_name(root), root)
     _print_report("pushed", report, {"pin": pin} if pin else {}, json=json)
 
 
@@ -59,15 +63,15 @@ def pull_command(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy objects, with all that they refer to, from a remote; every byte is verified."""
+    """Copy objects, with all that they refer to, from a remote; every byte is verified. They are pinned here."""
     with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(store) as opened:
         named = any(not _is_address(text) for text in addresses)
         roots = _find_roots(addresses, there.pins() if named else {})
         _check_pin(pin, roots)
         with byte_progress("pull") as progress:
             report = pull(there, opened, roots, progress=progress)
-        if pin is not None:
-            opened.pin(pin, roots[0])
+        for root in roots:
+            set_pin(opened, pin or kept_name(root), root)
     _print_report("pulled", report, {"roots": [str(root) for root in roots]}, json=json)
 
 
