@@ -199,6 +199,9 @@ def test_descriptor_that_lies_is_refused() -> None:
     data = bytes(sink.data)
     at = data.index(b"PK\7\10")
     assert contents(data) == {"a": b"12345"}
+    for offset in (14, 18, 22):
+        with pytest.raises(FileFormatError, match="in its local header"):
+            read(data[:offset] + b"\x99" + data[offset + 1 :])
     for offset in (4, 8, 12):
         with pytest.raises(FileFormatError, match="behind its bytes"):
             read(data[: at + offset] + b"\x99" + data[at + offset + 1 :])
