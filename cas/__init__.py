@@ -22,7 +22,7 @@ from samebits.cas.files import StoredFile, get_file, put_file
 from samebits.cas.fsck import FsckReport, Problem, fsck, quarantine
 from samebits.cas.gc import GcReport, collect_garbage
 from samebits.cas.node import Node, decode_node, encode_node, node_address, references
-from samebits.cas.ranges import RangeChecker, read_range, row_values
+from samebits.cas.ranges import RangeChecker, read_range, subtree_values
 from samebits.cas.records import ObjectInfo
 from samebits.cas.store import Store
 from samebits.cas.tensor import TensorInfo, get_tensor, put_tensor, tensor_address, tensor_info, tensor_node
@@ -77,7 +77,7 @@ __all__ = [
     "read_range",
     "read_tree",
     "references",
-    "row_values",
+    "subtree_values",
     "tensor_address",
     "tensor_info",
     "tensor_node",

@@ -118,9 +118,9 @@ def _parts(store: Store, digest: Digest) -> list[Digest]:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file in the same folder that takes the place of `path`, synced to disk, if all goes well.
+    """Open a new file in the same folder that takes the place of `path` if all goes well.
 
-    Raises FileError for a path that can't be written or that is there and no regular file.
+    If there is one already, the new one is synced to disk before: a crash leaves one of the two. Raises FileError for a path that can't be written or that is there and no regular file.
     """
     with errors_named(path):
         if path.exists() and not path.is_file():
@@ -137,7 +137,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if path.exists():
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

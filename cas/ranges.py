@@ -45,7 +45,7 @@ class RangeChecker:
             raise DamagedObjectError(self.digest, f"row {index} does not have its hash")
 
 
-def row_values(store: Store, digest: Digest) -> tuple[bytes, ...]:
+def subtree_values(store: Store, digest: Digest) -> tuple[bytes, ...]:
     """Return the values of a stored blob's rows: what `RangeChecker` wants. Raises ObjectKindError for a node."""
     return _values(store, digest, store.reader.record(digest, "blob"))
 

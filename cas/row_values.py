@@ -9,9 +9,9 @@ its position is hashed once, and a damaged entry is noticed and not used.
 from __future__ import annotations
 
 import os
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Final
@@ -26,7 +26,16 @@ from samebits.cas.subtree import subtree_value
 
 _VALUE_SIZE_BYTES: Final = 32
 _CHECK_SIZE_BYTES: Final = 8
+_SMALL_SIZE_BYTES: Final = 64 << 10
+_MAX_BUFFERS: Final = 80  # of 1 MiB
 WINDOW_ROWS: Final = 32  # how many rows are read and hashed ahead of the one that is taken
+
+
+class _RowBuffer(bytearray):
+    """Memory that rows of files are read into, one after the other."""
+
+
+_buffers: deque[_RowBuffer] = deque()  # of rows that were read and are done with
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +92,45 @@ def measure_section(environment: Environment, descriptor: int, start: int, stop:
     alone = stop - start <= ROW_SIZE_BYTES
 
     def measure(offset: int) -> MeasuredRow:
-        row = _read(descriptor, offset, min(ROW_SIZE_BYTES, stop - offset))
+        size_bytes = min(ROW_SIZE_BYTES, stop - offset)
+        buffer = _take_buffer() if size_bytes > _SMALL_SIZE_BYTES else _RowBuffer(size_bytes)
+        row = memoryview(buffer)[:size_bytes]
+        _read(descriptor, offset, row)
         found = measure_row(environment, row, (offset - start) // ROW_SIZE_BYTES, alone=alone)
-        return found if found.data is None else replace(found, data=bytes(row))
+        if found.data is None:
+            give_buffer(row)
+        return found
 
     offsets = range(start, stop, ROW_SIZE_BYTES)
     return map(measure, offsets) if alone else run_ahead((partial(measure, o) for o in offsets), WINDOW_ROWS)
 
 
-class _Buffer(threading.local):
-    """A thread's memory to read a row into: memory that is new each time costs as much as hashing it."""
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(ROW_SIZE_BYTES))
-
-
-_buffer = _Buffer()
+def kept_data(row: Buffer) -> Buffer:
+    """Return a row's bytes in memory that nobody else changes."""
+    is_ours = isinstance(row, bytes | bytearray) or isinstance(row.obj, _RowBuffer)
+    return row if is_ours else bytes(row)
 
 
-def _read(descriptor: int, offset: int, size_bytes: int) -> memoryview:
-    """Return bytes of a file, valid until this thread reads again."""
-    row, done = _buffer.view[:size_bytes], 0
-    while done < size_bytes:
+def give_buffer(row: Buffer) -> None:
+    """Let the memory of a row that `measure_section` has read be used again; nobody may look at it any more."""
+    buffer = row.obj if isinstance(row, memoryview) else None
+    if isinstance(buffer, _RowBuffer) and len(buffer) == ROW_SIZE_BYTES and len(_buffers) < _MAX_BUFFERS:
+        _buffers.append(buffer)
+
+
+def _take_buffer() -> _RowBuffer:
+    """Return 1 MiB of memory for a row, used before if possible: new memory costs as much as hashing it."""
+    try:
+        return _buffers.pop()
+    except IndexError:
+        return _RowBuffer(ROW_SIZE_BYTES)
+
+
+def _read(descriptor: int, offset: int, row: memoryview) -> None:
+    """Fill `row` with bytes of a file."""
+    done = 0
+    while done < len(row):
         count = os.preadv(descriptor, [row[done:]], offset + done)
         if count == 0:
             raise EOFError
         done += count
-    return row

@@ -17,7 +17,7 @@ from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import DamagedObjectError, EncodingError, WireError
 from samebits.cas.node import MAX_NODE_SIZE_BYTES
-from samebits.cas.ranges import row_values
+from samebits.cas.ranges import subtree_values
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, ObjectKind, address_hasher, row_key
 from samebits.cas.store import Store
 from samebits.cas.subtree import root_address
@@ -90,7 +90,7 @@ def check_wire(digest: Digest, record: WireRecord) -> None:
 def wire_record(store: Store, digest: Digest) -> WireRecord:
     """Return what the store says of an object; raises ObjectNotFoundError, DamagedObjectError."""
     record = store.record(digest)
-    subtrees = row_values(store, digest) if record.kind == "blob" else ()
+    subtrees = subtree_values(store, digest) if record.kind == "blob" else ()
     return WireRecord(record.kind, record.size_bytes, record.inline, record.row_keys, subtrees)
 
 

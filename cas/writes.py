@@ -34,7 +34,7 @@ from samebits.cas.records import (
     encode_record,
     is_touched_since,
 )
-from samebits.cas.row_values import MeasuredRow, measure_row
+from samebits.cas.row_values import MeasuredRow, give_buffer, kept_data, measure_row
 from samebits.cas.subtree import root_address
 
 FLUSH_SIZE_BYTES: Final = 32 << 20  # the most that one transaction writes
@@ -67,7 +67,7 @@ class PendingWrites:
         if row.new_entry is not None:
             self.subtrees[row.new_entry[0]] = row.new_entry[1]
         if is_new and row.data is not None:
-            self.rows[row.key] = row.data if isinstance(row.data, bytes | bytearray) else bytes(row.data)
+            self.rows[row.key] = kept_data(row.data)
             self.size_bytes += row.size_bytes
 
     def rely_on_row(self, key: bytes) -> None:
@@ -97,6 +97,8 @@ class PendingWrites:
         if rows or records or subtrees or marks:
             began = self.environment.lease().began_s
             self.new_bytes += self.environment.write(lambda t: _write(t, rows, records, subtrees, marks, began))
+            for row in rows.values():
+                give_buffer(row)
         if wanted:
             gate.leave()
             gate.enter()

@@ -10,6 +10,7 @@ import typer
 
 import samebits
 from samebits.cli import cas, jobs, log
+from samebits.cli.allocator import keep_freed_memory
 from samebits.cli.doctor import doctor_command
 from samebits.cli.output import EXIT_BAD_INPUT, EXIT_INTERRUPTED, printable
 from samebits.cli.run import run_command
@@ -62,6 +63,7 @@ def _run(application: typer.Typer, name: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
+    keep_freed_memory()
     command = typer.main.get_command(application)
     try:
         code = command.main(prog_name=name, standalone_mode=False)

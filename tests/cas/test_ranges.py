@@ -13,7 +13,7 @@ from samebits.cas.digest import hash_blob
 from samebits.cas.environment import ROWS, SUBTREES
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, ObjectKindError
 from samebits.cas.node import Node
-from samebits.cas.ranges import RangeChecker, read_range, row_values
+from samebits.cas.ranges import RangeChecker, read_range, subtree_values
 from samebits.cas.records import row_key
 from samebits.cas.store import Store
 
@@ -30,7 +30,7 @@ def rows_of(data: bytes) -> list[bytes]:
 def test_any_row_is_checked_by_a_reader_who_has_the_address_and_the_values(store: Store, size: int) -> None:
     data = DATA[:size]
     digest = store.put_blob(data)
-    values = row_values(store, digest)
+    values = subtree_values(store, digest)
     checker = RangeChecker(digest, size, values)  # of a reader who has no store
     for index, row in enumerate(rows_of(data)):
         checker.check(index, row)
@@ -45,7 +45,7 @@ def test_any_row_is_checked_by_a_reader_who_has_the_address_and_the_values(store
 
 def test_values_that_are_not_the_blobs_are_refused(store: Store) -> None:
     digest = store.put_blob(DATA)
-    values = row_values(store, digest)
+    values = subtree_values(store, digest)
     with pytest.raises(DigestMismatchError):
         RangeChecker(digest, len(DATA), (values[1], values[0], *values[2:]))
     with pytest.raises(DigestMismatchError):
