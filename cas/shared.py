@@ -35,6 +35,7 @@ class SharedEnvironment:
     users_lock: int | None = None  # descriptor; held while the environment is open
     users: int = 0
     running: int = 0  # transactions that are open now
+    waiting: int = 0  # threads that wait until there are none
     idle: threading.Condition = field(default_factory=threading.Condition)
     _locks: threading.Lock = field(default_factory=threading.Lock)
     _gate: Gate | None = None
@@ -89,14 +90,22 @@ class SharedEnvironment:
         """Count a transaction that has ended."""
         with self.idle:
             self.running -= 1
-            if self.running == 0:
+            if self.running == 0 and self.waiting:
                 self.idle.notify_all()
 
     def when_idle(self, act: Callable[[], object]) -> None:
         """Wait until no transaction runs, and call `act` before another begins."""
         with self.idle:
-            self.idle.wait_for(lambda: self.running == 0)
+            self.wait()
             act()
+
+    def wait(self) -> None:
+        """Wait until no transaction runs; `idle` is held by the caller."""
+        self.waiting += 1
+        try:
+            self.idle.wait_for(lambda: self.running == 0)
+        finally:
+            self.waiting -= 1
 
 
 _open: dict[Key, SharedEnvironment] = {}
@@ -153,7 +162,7 @@ def _before_fork() -> None:
     quiet = list(_open.values())
     for shared in quiet:
         shared.idle.acquire()
-        shared.idle.wait_for(lambda shared=shared: shared.running == 0)  # type: ignore[misc]
+        shared.wait()
     pipe = None
     if quiet:
         with suppress(OSError):

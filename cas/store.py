@@ -22,9 +22,9 @@ from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreEr
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
 from samebits.cas.reads import ObjectReader, delete_damaged, find_objects, list_objects
-from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
+from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
 from samebits.cas.row_values import measure_rows, measure_section
-from samebits.cas.writes import PendingWrites, write_blob, write_node
+from samebits.cas.writes import PendingWrites, write_blob, write_node, write_small_blob
 
 ENVIRONMENT_FOLDER: Final = "cas"
 
@@ -139,6 +139,8 @@ class Store:
         """Store raw bytes and return their address."""
         view = _byte_view(data)
         with self.batch(join=True):
+            if len(view) <= INLINE_SIZE_BYTES:
+                return write_small_blob(self._pending(), bytes(view))
             return write_blob(self._pending(), measure_rows(self._environment, _cut_rows([view])), None)
 
     def put_node(self, node: Node) -> Digest:

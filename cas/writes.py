@@ -129,6 +129,13 @@ def write_blob(writes: PendingWrites, rows: Iterable[MeasuredRow], expected: Dig
     return digest
 
 
+def write_small_blob(writes: PendingWrites, data: bytes) -> Digest:
+    """Gather a blob that lies in its record; returns its address."""
+    digest = hash_blob(data)
+    writes.add_record(digest, ObjectRecord("blob", len(data), data, ()))
+    return digest
+
+
 def write_node(writes: PendingWrites, digest: Digest, encoded: memoryview) -> None:
     """Gather a node of this address."""
     if len(encoded) <= INLINE_SIZE_BYTES:
