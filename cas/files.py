@@ -120,7 +120,8 @@ def _parts(store: Store, digest: Digest) -> list[Digest]:
 def replacing_file(path: Path) -> Iterator[BinaryIO]:
     """Open a new file in the same folder that takes the place of `path` if all goes well.
 
-    If there is one already, the new one is synced to disk before: a crash leaves one of the two. Raises FileError for a path that can't be written or that is there and no regular file.
+    If there is one already, the new one is synced to disk before: a crash leaves one of the two. Raises FileError for a
+    path that can't be written or that is there and no regular file.
     """
     with errors_named(path):
         if path.exists() and not path.is_file():

@@ -16,7 +16,7 @@ from typing import Final
 
 from samebits.cas.arrivals import Arrivals, check_row
 from samebits.cas.digest import Digest
-from samebits.cas.errors import BadRowError, EncodingError, NodeError, RemoteError
+from samebits.cas.errors import EncodingError, NodeError, RemoteError
 from samebits.cas.node import decode_node, references
 from samebits.cas.records import address_hasher
 from samebits.cas.remotes.protocol import Remote
@@ -210,8 +210,11 @@ class _Puller:
         return self._pool.submit(self._read_row, step.digest, step.record, step.index)
 
     def _read_row(self, digest: Digest, record: WireRecord, index: int) -> MeasuredRow:
-        """Return a row from the remote, checked; runs in several threads."""
-        data = self._remote.read_row(record.row_keys[index], record.row_size_bytes(index))
+        """Return a row from the remote, checked; called from the pool, so that rows are hashed beside each other."""
+        try:
+            data = self._remote.read_row(record.row_keys[index], record.row_size_bytes(index))
+        except RemoteError as error:
+            raise RemoteError(error.remote, f"row {index} of object {digest}: {error.reason}") from error
         return check_row(self._remote.name, digest, record, index, data)
 
     def _arrive(self, step: _Step, answer: Future[MeasuredRow] | None, coming: set[bytes], *, finish: bool) -> None:
@@ -227,19 +230,11 @@ class _Puller:
                 raise AssertionError("a row that was here, or on its way, is here now")
         else:
             coming.discard(step.record.row_keys[step.index])
-            self._arrivals.add_row(step.digest, step.index, self._result(step, answer))
+            self._arrivals.add_row(step.digest, step.index, answer.result())
         self._tally.row(size, moved=answer is not None)
         if time.monotonic() - self._flushed >= FLUSH_EVERY_S:
             self._arrivals.flush()
             self._flushed = time.monotonic()
-
-    def _result(self, step: _Step, answer: Future[MeasuredRow]) -> MeasuredRow:
-        try:
-            return answer.result()
-        except BadRowError:
-            raise
-        except RemoteError as error:
-            raise RemoteError(error.remote, f"row {step.index} of object {step.digest}: {error.reason}") from error
 
 
 def _behind_references(nodes: dict[Digest, tuple[Digest, ...]]) -> list[Digest]:

@@ -73,7 +73,7 @@ def put_command(
         for file in files:
             put = put_directory if file.is_dir() else put_file
             done = put(opened, file, raw=raw)
-            set_pin(opened, pin or kept_name(done.digest), done.digest)
+            set_pin(opened, kept_name(done.digest) if pin is None else pin, done.digest)
             stored.append(_put_fields(done))
             if not json:
                 _print_put(stored[-1])

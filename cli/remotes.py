@@ -50,7 +50,7 @@ def push_command(
             with byte_progress("push") as progress:
                 report = push(opened, there, roots, progress=progress)
             for root in roots:
-                _pin_there(there, pin or kept_name(root), root)
+                _pin_there(there, kept_name(root) if pin is None else pin, root)
     _print_report("pushed", report, {"pin": pin} if pin else {}, json=json)
 
 
@@ -71,7 +71,7 @@ def pull_command(
         with byte_progress("pull") as progress:
             report = pull(there, opened, roots, progress=progress)
         for root in roots:
-            set_pin(opened, pin or kept_name(root), root)
+            set_pin(opened, kept_name(root) if pin is None else pin, root)
     _print_report("pulled", report, {"roots": [str(root) for root in roots]}, json=json)
 
 

@@ -32,25 +32,21 @@ def serve_command(
     There is no encryption and no password: put a proxy that has both in front of it on an open network.
     """
     with open_store(store) if writable else open_existing_store(store_path(store)) as opened:
-        _serve(opened, _listen(host, port), writable=writable)
+        _serve(opened, host, port, writable=writable)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        raise CommandError(f"can't listen on {host} port {port}: {error.strerror or error}") from error
-
-
-def _serve(store: Store, listener: socket.socket, *, writable: bool) -> None:
+def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
     try:
         import uvicorn
 
-        from samebits.cas.server import make_app
+        from samebits.cas.server import listen, make_app
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise CommandError(f"can't listen on {host} port {port}: {error.strerror or error}") from error
     address, port = listener.getsockname()[:2]
     if writable and not ipaddress.ip_address(address).is_loopback:
         stderr.print("samebits: anyone who can connect may write to this store")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import random
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import uvicorn
 
 from samebits.cas.digest import Digest
 from samebits.cas.node import Node
-from samebits.cas.server import make_app
+from samebits.cas.server import listen, make_app
 from samebits.cas.store import Store
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -25,7 +24,7 @@ KIB, MIB = 1 << 10, 1 << 20
 @contextmanager
 def serving(store: Store, *, writable: bool = False) -> Iterator[str]:
     """Serve a store with uvicorn on a free port of loopback; yields the URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(make_app(store, writable=writable), log_config=None, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))

@@ -142,11 +142,11 @@ def test_remote_pins(place: Place, store: Store) -> None:
     assert list(pins) == sorted(pins)
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "x" * 401, "\ud800"])
-def test_remote_refuses_names_that_are_none(place: Place, store: Store, name: str) -> None:
+def test_remote_refuses_names_that_are_none(place: Place, store: Store) -> None:
     made = fill(place, store)
-    with pytest.raises(ValueError, match="pin name"):
-        place.writer.write_pin(name, made.small)
+    for name in ("", "a\nb", "x" * 401, "\ud800"):
+        with pytest.raises(ValueError, match="pin name"):
+            place.writer.write_pin(name, made.small)
     assert place.remote.pins() == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.cas.remote_places import addresses, make_objects
 
 from samebits.cas.digest import hash_blob
 from samebits.cas.errors import RemoteError
-from samebits.cas.remotes import StoreRemote, open_remote
+from samebits.cas.remotes import StoreRemote, directory, open_remote
 from samebits.cas.remotes.files import FileRemote
 from samebits.cas.remotes.layout import format_pins, parse_pin_name, parse_pins, pin_path, record_path, row_path
 from samebits.cas.store import Store
@@ -43,6 +44,15 @@ def test_row_path_and_record_path() -> None:
     digest = hash_blob(b"hello")
     assert record_path(digest) == f"objects/ea/{str(digest)[2:]}"
     assert row_path(digest.raw) == f"rows/ea/{str(digest)[2:]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "file_name"),
+    [("a", "a"), (".a", "%2Ea"), ("..", "%2E."), ("a.b-c_d~", "a.b-c_d~"), ("a/b%c", "a%2Fb%25c"), ("é ", "%C3%A9%20")],
+)
+def test_pin_path_of_a_name(name: str, file_name: str) -> None:
+    assert pin_path(name) == f"pins/{file_name}"
+    assert parse_pin_name(file_name) == name
 
 
 @given(st.text(min_size=1, max_size=60))
@@ -140,4 +150,35 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, store: Store, monkeypatch
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(RemoteError, match="No space left"):
         push(store, remote, [made.root])
+    deadline = time.monotonic() + 10  # other threads may be about to see their error
+    while left := [path.name for path in (tmp_path / "remote").rglob(".samebits-*")]:
+        assert time.monotonic() < deadline, left
     assert [path.name for path in (tmp_path / "remote").rglob("*") if path.is_file()] == ["samebits-remote"]
+
+
+def test_directory_syncs_the_entries_of_rows_before_a_record_names_them(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power must not leave a record whose rows were never entered into their directories."""
+    made, path = make_objects(store), tmp_path / "remote"
+    remote = open_remote(str(path), create=True)
+    unsynced: set[Path] = set()
+    sync, replace = directory._sync_folder, Path.replace
+    records = 0
+
+    def logged_sync(folder: Path) -> None:
+        sync(folder)
+        unsynced.discard(folder)
+
+    def logged_replace(source: Path, target: Path) -> Path:
+        nonlocal records
+        if target.is_relative_to(path / "objects"):
+            records += 1
+            assert not unsynced, target
+        unsynced.add(target.parent)
+        return replace(source, target)
+
+    monkeypatch.setattr(directory, "_sync_folder", logged_sync)
+    monkeypatch.setattr(Path, "replace", logged_replace)
+    push(store, remote, [made.root], workers=1)
+    assert (records, unsynced) == (6, set())

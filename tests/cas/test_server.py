@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,3 +280,16 @@ def test_curl_downloads_and_resumes(client: Client, store: Store, made: Made, tm
     subprocess.run(command, check=True, timeout=30, env={**os.environ})
     assert hash_blob(file.read_bytes()) == made.rows
     assert Digest.parse(str(made.rows)) == made.rows
+
+
+def test_small_answers_do_not_wait(client: Client) -> None:
+    """Header and body go out in two writes; without TCP_NODELAY the second waited 40 ms for the client's receipt."""
+    connection = http.client.HTTPConnection(client.url.removeprefix("http://"), timeout=10)
+    times = []
+    for _ in range(15):
+        started = time.monotonic()
+        connection.request("GET", "/samebits-remote")
+        connection.getresponse().read()
+        times.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(times)[7] < 0.03

@@ -88,7 +88,7 @@ def test_bad_input_is_one_line(tmp_path: Path, source: tuple[Path, Digest]) -> N
     cas("push", tmp_path / "remote", root, "--store", store)
     gone = "ab" * 32
     cases: list[tuple[str, tuple[object, ...]]] = [
-        ("neither an address", ("push", tmp_path / "remote", "nothing", "--store", store)),
+        ("not an address", ("push", tmp_path / "remote", "nothing", "--store", store)),
         ("neither an address", ("pull", tmp_path / "remote", "nothing", "--store", store)),
         (gone, ("push", tmp_path / "remote", gone, "--store", store)),
         (gone, ("pull", tmp_path / "remote", gone, "--store", store)),
