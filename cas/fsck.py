@@ -20,7 +20,7 @@ from samebits.cas.errors import CasError, DamagedObjectError
 from samebits.cas.node import decode_node, references
 from samebits.cas.reads import SCAN_OBJECTS, object_key
 from samebits.cas.records import ObjectRecord, decode_record, row_key
-from samebits.cas.row_values import subtree_entry
+from samebits.cas.row_values import forget_row, subtree_entry
 from samebits.cas.store import Store
 
 Level: TypeAlias = Literal["index", "presence", "full"]
@@ -204,7 +204,8 @@ def _take_out(transaction: Transaction, digest: Digest, kept: dict[str, bytes]) 
         row = transaction.get(ROWS, key)
         if row is not None and row_key(row) == key:
             transaction.put(UNFINISHED, key, int(time.time()).to_bytes(8, "big"))
-        elif row is not None:
-            kept[f"{key.hex()}.row"] = bytes(row)
-            transaction.delete(ROWS, key)
+        else:
+            if row is not None:
+                kept[f"{key.hex()}.row"] = bytes(row)
+            forget_row(transaction, key)
     transaction.delete(OBJECTS, digest.raw)

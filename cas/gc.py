@@ -29,7 +29,6 @@ from samebits.cas.environment import (
     META,
     OBJECTS,
     ROWS,
-    SUBTREES,
     TOUCHES,
     UNFINISHED,
     Environment,
@@ -41,6 +40,7 @@ from samebits.cas.node import decode_node, references
 from samebits.cas.pins import read_pins
 from samebits.cas.reads import object_key
 from samebits.cas.records import ObjectRecord, decode_record
+from samebits.cas.row_values import forget_row
 from samebits.cas.store import Store
 
 GRACE_S: Final = 24 * 3600.0
@@ -220,10 +220,10 @@ def _sweep(
         transaction.clear(TOUCHES)
         found, garbage, following = _garbage(transaction, marks, table, after)
         for key in garbage:
-            transaction.delete(table, key)
             if table == ROWS:
-                for place in list(_with_prefix(transaction, SUBTREES, key)):
-                    transaction.delete(SUBTREES, place)
+                forget_row(transaction, key)
+            else:
+                transaction.delete(table, key)
         return found, following
 
     with alone(environment.path, environment.directory, wait_s):
@@ -263,13 +263,6 @@ def _is_unfinished(transaction: Transaction, marks: _Marks, key: bytes) -> bool:
 
 def _slice_size(table: str) -> int:
     return _SLICE_ROWS if table == ROWS else _SLICE_OBJECTS
-
-
-def _with_prefix(transaction: Transaction, table: str, prefix: bytes) -> Iterator[bytes]:
-    for key in transaction.keys(table, prefix):
-        if not key.startswith(prefix):
-            return
-        yield key
 
 
 def _read_node(transaction: Transaction, digest: Digest, record: ObjectRecord) -> bytes:

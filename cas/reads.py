@@ -31,7 +31,7 @@ from samebits.cas.records import (
     decode_record,
     row_key,
 )
-from samebits.cas.row_values import known_value
+from samebits.cas.row_values import forget_row, known_value
 from samebits.cas.subtree import COMPILED, root_address, subtree_value
 from samebits.cas.writes import PendingWrites
 
@@ -298,8 +298,8 @@ def delete_damaged(transaction: Transaction, digest: Digest) -> None:
         keys = ()
     for key in keys:
         row = transaction.get(ROWS, key)
-        if row is not None and row_key(row) != key:
-            transaction.delete(ROWS, key)
+        if row is None or row_key(row) != key:
+            forget_row(transaction, key)
     transaction.delete(OBJECTS, digest.raw)
 
 

@@ -94,19 +94,14 @@ def decode_record(digest: Digest, data: Buffer) -> ObjectRecord:
     raise DamagedObjectError(digest, "its record is not one of a blob or a node")
 
 
-def content_size_bytes(encoded: Buffer) -> int:
-    """Return how long what follows a record's head is."""
-    return len(encoded) - _HEAD.size
+def is_same_record(one: Buffer, other: Buffer) -> bool:
+    """Return whether two encoded records say the same, but for the time."""
+    return one[:1] == other[:1] and one[9:] == other[9:]
 
 
-def is_touched_since(stored: Buffer, encoded: Buffer, since_s: int) -> bool:
-    """Return whether a stored record is `encoded`, but for the time, and was touched at `since_s` or later."""
-    if len(stored) != len(encoded):
-        return False
-    form, touched, size = _HEAD.unpack_from(stored)
-    wanted = _HEAD.unpack_from(encoded)
-    same = (form, size) == (wanted[0], wanted[2]) and stored[_HEAD.size :] == encoded[_HEAD.size :]
-    return same and touched >= since_s
+def touched_s(encoded: Buffer) -> int:
+    """Return the time in an encoded record."""
+    return int.from_bytes(encoded[1:9], "little")
 
 
 def _cut_keys(rows: bytes) -> tuple[bytes, ...]:

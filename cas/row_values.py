@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import Final
 
 from blake3 import blake3
 
 from samebits.cas.digest import Buffer
-from samebits.cas.environment import ROWS, SUBTREES, Environment
+from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction
 from samebits.cas.parallel import run_ahead
 from samebits.cas.records import ROW_SIZE_BYTES, row_key
 from samebits.cas.subtree import subtree_value
@@ -67,14 +67,21 @@ def known_value(environment: Environment, key: bytes, index: int) -> bytes | Non
 def measure_row(environment: Environment, data: Buffer, index: int, *, alone: bool) -> MeasuredRow:
     """Measure one row."""
     key = row_key(data)
-    kept = None if environment.has(ROWS, key) else data
     if alone:
-        return MeasuredRow(kept, len(data), key, None, None)
+        return MeasuredRow(None if environment.has(ROWS, key) else data, len(data), key, None, None)
     value = known_value(environment, key, index)
-    if value is not None:
-        return MeasuredRow(kept, len(data), key, value, None)
+    if value is not None:  # then the row is there too; to look for it would map its pages into memory
+        return MeasuredRow(None, len(data), key, value, None)
+    kept = None if environment.has(ROWS, key) else data
     value = subtree_value(data, index)
     return MeasuredRow(kept, len(data), key, value, subtree_entry(key, index, value))
+
+
+def forget_row(transaction: Transaction, key: bytes) -> None:
+    """Delete a row and its values; a value is never there without its row."""
+    transaction.delete(ROWS, key)
+    for place in list(takewhile(lambda place: place.startswith(key), transaction.keys(SUBTREES, key))):
+        transaction.delete(SUBTREES, place)
 
 
 def measure_rows(environment: Environment, rows: Iterable[Buffer]) -> Iterator[MeasuredRow]:

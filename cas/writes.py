@@ -30,9 +30,9 @@ from samebits.cas.records import (
     INLINE_SIZE_BYTES,
     ROW_SIZE_BYTES,
     ObjectRecord,
-    content_size_bytes,
     encode_record,
-    is_touched_since,
+    is_same_record,
+    touched_s,
 )
 from samebits.cas.row_values import MeasuredRow, give_buffer, kept_data, measure_row
 from samebits.cas.subtree import root_address
@@ -51,6 +51,7 @@ class PendingWrites:
     records: dict[Digest, ObjectRecord] = field(default_factory=dict)
     subtrees: dict[bytes, bytes] = field(default_factory=dict)  # entries of the database `subtrees`
     incomplete: set[bytes] = field(default_factory=set)  # rows of objects whose record is still to come
+    written: set[bytes] = field(default_factory=set)  # rows that this batch has put, since a collection was let in
     size_bytes: int = 0  # what is pending
     rows_seen: int = 0
     new_bytes: int = 0  # content that commits have added so far
@@ -96,10 +97,14 @@ class PendingWrites:
         marks = self.incomplete if wanted else self.incomplete.intersection(rows)
         if rows or records or subtrees or marks:
             began = self.environment.lease().began_s
-            self.new_bytes += self.environment.write(lambda t: _write(t, rows, records, subtrees, marks, began))
+            self.written.update(rows)
+            self.new_bytes += self.environment.write(
+                lambda t: _write(t, rows, records, subtrees, marks, self.written, began)
+            )
             for row in rows.values():
                 give_buffer(row)
         if wanted:
+            self.written.clear()
             gate.leave()
             gate.enter()
 
@@ -156,9 +161,13 @@ def _write(
     records: dict[Digest, ObjectRecord],
     subtrees: dict[bytes, bytes],
     marks: set[bytes],
+    written: set[bytes],
     began_s: int,
 ) -> int:
-    """Write everything; return the number of content bytes that were new. `began_s` is when the lease began."""
+    """Write everything; return the number of content bytes that were new.
+
+    `written` are rows that are known to be there, `began_s` is when the lease began.
+    """
     new_bytes, now = 0, max(int(time.time()), began_s)
     for key, row in rows.items():
         if transaction.put_new(ROWS, key, row):
@@ -169,22 +178,24 @@ def _write(
         transaction.put(UNFINISHED, key, now.to_bytes(8, "big"))
     collecting = transaction.get(META, COLLECTING_KEY) is not None
     for digest, record in records.items():
-        new_bytes += _write_record(transaction, digest, encode_record(record, now), record.row_keys, began_s)
+        new_bytes += _write_record(transaction, digest, record, written, now, began_s)
         if collecting:
             transaction.put(TOUCHES, digest.raw, b"")
     return new_bytes
 
 
 def _write_record(
-    transaction: Transaction, digest: Digest, encoded: bytes, row_keys: tuple[bytes, ...], began_s: int
+    transaction: Transaction, digest: Digest, record: ObjectRecord, written: set[bytes], now_s: int, began_s: int
 ) -> int:
     """Write a record, or that it was touched, and return the number of content bytes that lie in it."""
-    for key in row_keys:
-        if not transaction.has(ROWS, key):
-            raise DamagedObjectError(digest, f"row {key.hex()} vanished while the object was put; put it again")
-    if transaction.put_new(OBJECTS, digest.raw, encoded):
-        return 0 if row_keys else content_size_bytes(encoded)
+    encoded = encode_record(record, now_s)
     stored = transaction.get(OBJECTS, digest.raw)
-    if stored is None or not is_touched_since(stored, encoded, began_s):
-        transaction.put(OBJECTS, digest.raw, encoded)
-    return 0
+    if stored is not None and is_same_record(stored, encoded):
+        if touched_s(stored) < began_s:
+            transaction.put(OBJECTS, digest.raw, encoded)
+        return 0
+    for key in record.row_keys:
+        if key not in written and not transaction.has(ROWS, key):
+            raise DamagedObjectError(digest, f"row {key.hex()} vanished while the object was put; put it again")
+    transaction.put(OBJECTS, digest.raw, encoded)
+    return len(record.inline or b"") if stored is None else 0

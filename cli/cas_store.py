@@ -26,7 +26,6 @@ from samebits.cli.output import (
     stderr,
 )
 from samebits.cli.transfer_progress import byte_progress
-from samebits.exec.retention import collect_store, ledger_roots
 
 _HOUR_S = 3600.0
 _SHOWN_REFERRERS = 3
@@ -87,6 +86,8 @@ def gc_command(
 
     The space is used again by later puts; `cas compact` gives it back to the file system.
     """
+    from samebits.exec.retention import collect_store  # starts slower than most commands take
+
     if not 0 <= grace < 1e6:
         raise CommandError(f"--grace {grace:g} is not a number of hours")
     with Store(store_path(store), create=False) as opened, count_progress("gc") as progress:
@@ -159,6 +160,8 @@ def _level(text: str) -> Level:
 
 
 def _check(store: Store, level: Level) -> FsckReport:
+    from samebits.exec.retention import ledger_roots  # starts slower than most commands take
+
     with count_progress("fsck") as progress:
         return fsck(store, level, ledger_roots(store), lambda done, total: progress("objects", done, total))
 

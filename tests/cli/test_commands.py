@@ -176,7 +176,7 @@ def test_cas_commands(tmp_path: Path) -> None:
     listed = json_of("cas", "ls", "--store", store)
     assert {one["digest"] for one in put} <= {one["digest"] for one in listed}
     script = subprocess.run(
-        [sys.executable, "-c", "from samebits.cli.main import main_cas; main_cas()", "ls", "--store", str(store)],
+        [sys.executable, "-c", "from samebits.cli.cas_main import main; main()", "ls", "--store", str(store)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert put[0]["digest"] in script.stdout
