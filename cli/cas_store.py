@@ -13,7 +13,6 @@ from samebits.cas.gc import GRACE_S
 from samebits.cas.paths import resolve
 from samebits.cas.remotes import open_remote
 from samebits.cas.transfer import pull
-from samebits.cli.count_progress import count_progress
 from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import (
     EXIT_DIFFERENT,
@@ -25,7 +24,7 @@ from samebits.cli.output import (
     size_text,
     stderr,
 )
-from samebits.cli.transfer_progress import byte_progress
+from samebits.cli.progress import byte_progress, count_progress
 
 _HOUR_S = 3600.0
 _SHOWN_REFERRERS = 3

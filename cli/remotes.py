@@ -18,7 +18,7 @@ from samebits.cas.transfer import TransferReport, clone, pull, push
 from samebits.cli.cas_store import set_pin
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_json, printable, size_text
-from samebits.cli.transfer_progress import byte_progress
+from samebits.cli.progress import byte_progress
 
 _REMOTE_HELP = "A directory, another store, http(s)://HOST/PATH or s3://BUCKET/PREFIX."
 RemoteArgument = Annotated[str, typer.Argument(help=_REMOTE_HELP, metavar="REMOTE")]
