@@ -12,6 +12,7 @@ import typer
 
 import samebits
 from samebits.cas import Store
+from samebits.cas.subtree import COMPILED
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import OUR_ERRORS, command, print_fields, print_json
 from samebits.exec.devices.registry import check_and_remember, describe_device, list_devices, make_device
@@ -31,13 +32,15 @@ def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
     versions = {"samebits": samebits.__version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in LIBRARIES}
     if json:
-        print_json({"devices": devices, "arithmetic": ARITHMETIC, "store": stored, "versions": versions})
+        found = {"devices": devices, "arithmetic": ARITHMETIC, "store": stored, "versions": versions}
+        print_json({**found, "rows_compiled": COMPILED})
     else:
         print_fields(
             {
                 "arithmetic": ARITHMETIC,
                 **{f"device {name}": _device_text(found) for name, found in devices.items()},
                 "store": f"{path}: {stored['state']}",
+                "rows": "checked by compiled code" if COMPILED else "checked by NumPy: slow (install with a C compiler)",
                 **versions,
             }
         )
