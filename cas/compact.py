@@ -13,7 +13,7 @@ import lmdb
 
 from samebits.cas.environment import DATA_NAME
 from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError
-from samebits.cas.locks import USERS, open_lock, try_lock
+from samebits.cas.locks import USERS, open_exclusive, try_lock
 from samebits.cas.store import ENVIRONMENT_FOLDER, Store
 
 _COPY_FOLDER: Final = "compacting"
@@ -36,13 +36,10 @@ def compact(path: Path | str) -> CompactReport:
     path = Path(path).absolute()
     directory = path / ENVIRONMENT_FOLDER
     Store(path, create=False).close()  # refuses what is no store, or a damaged one
-    users = open_lock(directory / USERS)
-    try:
+    with open_exclusive(directory / USERS) as users:
         if not try_lock(users, fcntl.LOCK_EX):
             raise StoreBusyError(path, "is open in another process, or in this one: compact it when nobody uses it")
         return _compact(path, directory)
-    finally:
-        os.close(users)
 
 
 def _compact(path: Path, directory: Path) -> CompactReport:

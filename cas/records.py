@@ -99,14 +99,10 @@ def content_size_bytes(encoded: Buffer) -> int:
     return len(encoded) - _HEAD.size
 
 
-def is_touched_since(stored: Buffer, encoded: Buffer, since_s: int) -> bool:
-    """Return whether a stored record is `encoded`, but for the time, and was touched at `since_s` or later."""
-    if len(stored) != len(encoded):
-        return False
-    form, touched, size = _HEAD.unpack_from(stored)
-    wanted = _HEAD.unpack_from(encoded)
-    same = (form, size) == (wanted[0], wanted[2]) and stored[_HEAD.size :] == encoded[_HEAD.size :]
-    return same and touched >= since_s
+def touch_record(stored: bytes | memoryview, touched_s: int) -> bytes:
+    """Return a stored record, well-formed or not, as one that was touched at a time."""
+    data = bytes(stored)
+    return data if len(data) < _HEAD.size else data[:1] + touched_s.to_bytes(8, "little") + data[9:]
 
 
 def _cut_keys(rows: bytes) -> tuple[bytes, ...]:
