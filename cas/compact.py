@@ -11,7 +11,7 @@ from typing import Final
 
 import lmdb
 
-from samebits.cas.environment import DATA_NAME
+from samebits.cas.environment import DATA_NAME, FULL_CODES
 from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError
 from samebits.cas.locks import USERS, open_exclusive, try_lock
 from samebits.cas.store import ENVIRONMENT_FOLDER, Store
@@ -55,6 +55,8 @@ def _compact(path: Path, directory: Path) -> CompactReport:
             os.fsync(file.fileno())
         after = copy.stat().st_size
         shutil.copymode(data, copy)
+        if (owner := data.stat()).st_uid != copy.stat().st_uid:
+            os.chown(copy, owner.st_uid, owner.st_gid)  # root compacts a store of somebody else
         copy.replace(data)
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -64,7 +66,8 @@ def _compact(path: Path, directory: Path) -> CompactReport:
         return CompactReport(before, after)
     except (OSError, lmdb.Error) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        if isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) or getattr(error, "code", None):
+        code = error.errno if isinstance(error, OSError) else error.code
+        if isinstance(error, lmdb.DiskError) or code in FULL_CODES:
             raise StoreFullError(path, f"can't be compacted, it is as it was ({reason})") from error
         raise StoreError(path, f"can't be compacted, it is as it was ({reason})") from error
     finally:

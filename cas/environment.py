@@ -47,7 +47,7 @@ _RESERVE_BYTES: Final = 4 << 20  # how far a store that is full may grow so that
 _OLD_TABLES: Final = (ROWS, OBJECTS, PINS, META)  # of version 1
 _TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
-_FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 R = TypeVar("R")
 
@@ -298,7 +298,7 @@ class Environment:
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL_CODES:
+            if error.errno in FULL_CODES:
                 raise StoreFullError(self._path, f"can't be written ({error.strerror})") from error
             raise StoreError(self._path, error.strerror or str(error)) from error
 
@@ -348,7 +348,7 @@ class Environment:
         """Return the error of LMDB as one of ours."""
         if isinstance(error, lmdb.MapFullError):
             return StoreFullError(self._path, "full: the map's size is reached")
-        if write and (error.code in _FULL_CODES or isinstance(error, lmdb.DiskError)):
+        if write and (error.code in FULL_CODES or isinstance(error, lmdb.DiskError)):
             return StoreFullError(self._path, f"can't be written, the disk is full or failing ({error.reason})")
         if isinstance(
             error, lmdb.InvalidError | lmdb.VersionMismatchError | lmdb.CorruptedError | lmdb.PageNotFoundError

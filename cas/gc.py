@@ -36,7 +36,7 @@ from samebits.cas.environment import (
     Environment,
     Transaction,
 )
-from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, StoreError
+from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, EncodingError, StoreError
 from samebits.cas.locks import alone, living_leases, only_collector
 from samebits.cas.node import decode_node, references
 from samebits.cas.pins import read_pins
@@ -170,7 +170,7 @@ def _mark(environment: Environment, marks: _Marks, roots: Iterable[Digest]) -> N
         living = living_leases(environment.directory)
         for key, value in transaction.walk(LEASES):
             if _owner(key) in living:
-                pending += _claimed(value)
+                pending += _claimed(environment, key, value)
     after: bytes | None = b""
     while after is not None:
         with environment.reading() as transaction:
@@ -190,10 +190,17 @@ def _owner(key: bytes) -> str:
     return key.partition(b"/")[0].decode(errors="replace")
 
 
-def _claimed(value: bytes) -> list[Digest]:
-    """Return the addresses in an entry of ``leases``: a list of addresses."""
-    found = decode(value)
-    return [item for item in found if isinstance(item, Digest)] if isinstance(found, list) else []
+def _claimed(environment: Environment, key: bytes, value: bytes) -> list[Digest]:
+    """Return the addresses in an entry of ``leases``; raises StoreError for one that is damaged."""
+    try:
+        found = decode(value)
+    except EncodingError:
+        found = None
+    digests = [item for item in found if isinstance(item, Digest)] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(digests) < len(found):
+        reason = f"is damaged: the claim {_owner(key)} of a living process; try again when that has ended"
+        raise StoreError(environment.path, reason)
+    return digests
 
 
 def _slices(

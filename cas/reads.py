@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, NODE_CONTEXT, Buffer, Digest
-from samebits.cas.environment import OBJECTS, ROWS, Environment, Transaction
+from samebits.cas.environment import OBJECTS, ROWS, Environment
 from samebits.cas.errors import (
     DamagedObjectError,
     DigestMismatchError,
@@ -294,20 +294,6 @@ def find_objects(environment: Environment, first_bytes: bytes, limit: int) -> li
     with environment.reading() as transaction:
         keys = takewhile(lambda key: key.startswith(first_bytes), transaction.keys(OBJECTS, first_bytes))
         return [object_key(environment, key) for key in islice(keys, limit)]
-
-
-def delete_damaged(transaction: Transaction, digest: Digest) -> None:
-    """Delete an object's record, and those of its rows that do not have their hash."""
-    data = transaction.get(OBJECTS, digest.raw)
-    try:
-        keys = () if data is None else decode_record(digest, bytes(data)).row_keys
-    except DamagedObjectError:
-        keys = ()
-    for key in keys:
-        row = transaction.get(ROWS, key)
-        if row is not None and row_key(row) != key:
-            transaction.delete(ROWS, key)
-    transaction.delete(OBJECTS, digest.raw)
 
 
 def check_address(expected: Digest, actual: bytes) -> None:

@@ -17,12 +17,13 @@ from typing import Any, BinaryIO, Final
 
 from numpy.typing import NDArray
 
+from samebits.cas.damage import take_out
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest, hash_node
 from samebits.cas.environment import LEASES, PINS, Environment
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreError
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
-from samebits.cas.reads import ObjectReader, delete_damaged, find_objects, list_objects
+from samebits.cas.reads import ObjectReader, find_objects, list_objects
 from samebits.cas.records import ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
 from samebits.cas.row_values import measure_rows, measure_section
 from samebits.cas.writes import PendingWrites, write_blob, write_node
@@ -310,8 +311,7 @@ class Store:
             for _ in self.read_rows(digest):
                 pass
         except DamagedObjectError:
-            self._environment.write(lambda transaction: delete_damaged(transaction, digest))
-            return True
+            return take_out(self._environment, digest)
         return False
 
     def pending_writes(self) -> PendingWrites:
