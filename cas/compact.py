@@ -11,9 +11,9 @@ from typing import Final
 
 import lmdb
 
-from samebits.cas.environment import DATA_NAME
+from samebits.cas.environment import DATA_NAME, FULL_CODES
 from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError
-from samebits.cas.locks import USERS, open_lock, try_lock
+from samebits.cas.locks import USERS, open_exclusive, try_lock
 from samebits.cas.store import ENVIRONMENT_FOLDER, Store
 
 _COPY_FOLDER: Final = "compacting"
@@ -36,13 +36,10 @@ def compact(path: Path | str) -> CompactReport:
     path = Path(path).absolute()
     directory = path / ENVIRONMENT_FOLDER
     Store(path, create=False).close()  # refuses what is no store, or a damaged one
-    users = open_lock(directory / USERS)
-    try:
+    with open_exclusive(directory / USERS) as users:
         if not try_lock(users, fcntl.LOCK_EX):
             raise StoreBusyError(path, "is open in another process, or in this one: compact it when nobody uses it")
         return _compact(path, directory)
-    finally:
-        os.close(users)
 
 
 def _compact(path: Path, directory: Path) -> CompactReport:
@@ -58,6 +55,8 @@ def _compact(path: Path, directory: Path) -> CompactReport:
             os.fsync(file.fileno())
         after = copy.stat().st_size
         shutil.copymode(data, copy)
+        if (owner := data.stat()).st_uid != copy.stat().st_uid:
+            os.chown(copy, owner.st_uid, owner.st_gid)  # root compacts a store of somebody else
         copy.replace(data)
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -67,7 +66,8 @@ def _compact(path: Path, directory: Path) -> CompactReport:
         return CompactReport(before, after)
     except (OSError, lmdb.Error) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-        if isinstance(error, lmdb.DiskError) or getattr(error, "errno", None) or getattr(error, "code", None):
+        code = error.errno if isinstance(error, OSError) else error.code
+        if isinstance(error, lmdb.DiskError) or code in FULL_CODES:
             raise StoreFullError(path, f"can't be compacted, it is as it was ({reason})") from error
         raise StoreError(path, f"can't be compacted, it is as it was ({reason})") from error
     finally:

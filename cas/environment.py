@@ -43,10 +43,11 @@ DATA_NAME: Final = "data.mdb"
 # Address space, not disk: the file grows as it is filled. Smaller ones are for processes with limited address space.
 _MAP_SIZES_BYTES: Final = tuple(size for size in (1 << 40, 64 << 30, 8 << 30, 1 << 30) if size <= sys.maxsize)
 _MAX_READERS: Final = 1022
+_RESERVE_BYTES: Final = 4 << 20  # how far a store that is full may grow so that something can be deleted
 _OLD_TABLES: Final = (ROWS, OBJECTS, PINS, META)  # of version 1
 _TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
-_FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 R = TypeVar("R")
 
@@ -187,10 +188,11 @@ class Environment:
         with self._transaction(write=False) as transaction:
             return transaction.has(table, key)
 
-    def write(self, work: Callable[[Transaction], R]) -> R:
+    def write(self, work: Callable[[Transaction], R], *, frees: bool = False) -> R:
         """Do `work` in a transaction that is on disk when this returns; an exception leaves everything as it was.
 
-        `work` is done again when the map was too small and has grown.
+        `work` is done again when the map was too small and has grown. What `frees` space needs some at first: it gets
+        it beyond the size that the store may have.
         """
         self.check_writable()
         while True:
@@ -198,7 +200,7 @@ class Environment:
                 with self._transaction(write=True) as transaction:
                     return work(transaction)
             except StoreFullError as error:
-                if not isinstance(error.__cause__, lmdb.MapFullError) or not self._grow():
+                if not isinstance(error.__cause__, lmdb.MapFullError) or not self._grow(frees):
                     raise
 
     def close(self) -> None:
@@ -235,11 +237,12 @@ class Environment:
                 shared.leave()
                 raise
 
-    def _grow(self) -> bool:
+    def _grow(self, frees: bool) -> bool:
         """Double the map unless that is more than is allowed, or than the process can have; return whether it grew."""
         shared = self._current()
         size = shared.env.info()["map_size"]
-        wanted = size * 2 if self._max_size_bytes is None else min(size * 2, self._max_size_bytes)
+        most = self._max_size_bytes
+        wanted = size * 2 if most is None else min(size * 2, most + (_RESERVE_BYTES if frees else 0))
         if wanted <= size:
             return False
         try:
@@ -295,7 +298,7 @@ class Environment:
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL_CODES:
+            if error.errno in FULL_CODES:
                 raise StoreFullError(self._path, f"can't be written ({error.strerror})") from error
             raise StoreError(self._path, error.strerror or str(error)) from error
 
@@ -311,8 +314,9 @@ class Environment:
         """Return the databases' handles; all of them are made in one transaction, with the format's record."""
         try:
             if read_only:
+                meta = env.open_db(META.encode(), create=False)  # a transaction knows only databases opened before it
                 with env.begin() as transaction:
-                    self._check_format(transaction.get(FORMAT_KEY, db=env.open_db(META.encode(), create=False)))
+                    self._check_format(transaction.get(FORMAT_KEY, db=meta))
                 return {name: env.open_db(name.encode(), create=False) for name in _TABLES}
             with env.begin(write=True) as transaction:
                 fresh = transaction.stat()["entries"] == 0
@@ -344,7 +348,7 @@ class Environment:
         """Return the error of LMDB as one of ours."""
         if isinstance(error, lmdb.MapFullError):
             return StoreFullError(self._path, "full: the map's size is reached")
-        if write and (error.code in _FULL_CODES or isinstance(error, lmdb.DiskError)):
+        if write and (error.code in FULL_CODES or isinstance(error, lmdb.DiskError)):
             return StoreFullError(self._path, f"can't be written, the disk is full or failing ({error.reason})")
         if isinstance(
             error, lmdb.InvalidError | lmdb.VersionMismatchError | lmdb.CorruptedError | lmdb.PageNotFoundError

@@ -102,26 +102,30 @@ def check_objects(store: Store, roots: Iterable[Digest]) -> tuple[int, list[Dama
 def _missing(roots: Iterable[Digest], source: ObjectSource, target: Store) -> Iterator[tuple[Digest, bytes | None]]:
     """Yield what `target` lacks, a node behind all that it refers to, with a node's verified bytes (None for a blob).
 
-    Nodes that `target` has are walked too: they may have been put there without what they refer to.
+    Nodes that `target` has are walked too: they may have been put there without what they refer to. What it has stays
+    from now on: the batch that is open relies on it.
     """
     seen: set[Digest] = set()
-    # (object, its bytes if it is a missing node, whether its references are done); the end is looked at next
+    # (object, its bytes if it is a missing node whose references are done, whether what refers to it stays);
+    # the end is looked at next
     pending: list[tuple[Digest, bytes | None, bool]] = [(root, None, False) for root in roots]
     while pending:
-        digest, encoded, references_done = pending.pop()
-        if references_done:
+        digest, encoded, kept = pending.pop()
+        if encoded is not None:
             yield digest, encoded
             continue
         if digest in seen:
             continue
         seen.add(digest)
         present = target.has(digest)
+        if present and not kept:
+            target.pending_writes().rely_on_object(digest)
         info = (target if present else source).stat(digest)
         if info.kind == "node":
             encoded = target.get_encoded(digest) if present else _read_node(source, digest)
             if not present:
-                pending.append((digest, encoded, True))
-            pending.extend((child, None, False) for child in reversed(references(decode_node(encoded))))
+                pending.append((digest, encoded, False))
+            pending.extend((child, None, present) for child in reversed(references(decode_node(encoded))))
         elif not present:
             yield digest, None
 

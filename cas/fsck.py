@@ -9,18 +9,21 @@ again. Rows of a damaged object that are intact stay for the grace time, so only
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from samebits.cas.damage import take_out
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
-from samebits.cas.environment import OBJECTS, ROWS, SUBTREES, UNFINISHED, Transaction
-from samebits.cas.errors import CasError, DamagedObjectError
+from samebits.cas.environment import OBJECTS, ROWS, SUBTREES
+from samebits.cas.errors import CasError, DamagedObjectError, ObjectNotFoundError
+from samebits.cas.files import errors_named
 from samebits.cas.node import decode_node, references
 from samebits.cas.reads import SCAN_OBJECTS, object_key
 from samebits.cas.records import ObjectRecord, decode_record, row_key
-from samebits.cas.row_values import forget_row, subtree_entry
+from samebits.cas.row_values import subtree_entry
 from samebits.cas.store import Store
 
 Level: TypeAlias = Literal["index", "presence", "full"]
@@ -88,6 +91,10 @@ def fsck(
             _check_object(store, found, digest, record)
         except DamagedObjectError as error:
             found.damaged[digest] = error.reason
+        except ObjectNotFoundError:
+            if store.has(digest):
+                raise
+            found.objects -= 1  # collected since its record was read
         except CasError as error:
             found.damaged[digest] = str(error)
         if progress is not None:
@@ -102,16 +109,25 @@ def fsck(
 
 
 def quarantine(store: Store, problems: Sequence[Problem]) -> list[Digest]:
-    """Take what is damaged out of the store, into its folder ``quarantine``; return what has to be fetched again."""
+    """Take what is damaged out of the store, into its folder ``quarantine``; return what has to be fetched again.
+
+    What was mended since it was found stays. Raises FileError if the folder can't be written: nothing is lost.
+    """
     folder = store.environment.directory / QUARANTINE
-    folder.mkdir(exist_ok=True)
-    for problem in problems:
-        if not problem.is_missing:
-            kept: dict[str, bytes] = {}
-            store.environment.write(lambda t, d=problem.digest, k=kept: _take_out(t, d, k))  # type: ignore[misc]
-            for name, data in kept.items():
-                (folder / name).write_bytes(data)
-    return [problem.digest for problem in problems]
+
+    def keep(name: str, data: bytes) -> None:
+        with errors_named(folder / name), (folder / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    with errors_named(folder):
+        folder.mkdir(exist_ok=True)
+    return [
+        problem.digest
+        for problem in problems
+        if problem.is_missing or take_out(store.environment, problem.digest, keep) or not store.has(problem.digest)
+    ]
 
 
 def _records(store: Store) -> Iterator[tuple[Digest, bytes]]:
@@ -183,29 +199,14 @@ def _problems(store: Store, found: _Findings, named: list[tuple[str, Digest]]) -
             continue
         record = decode_record(digest, encoded)
         if record.kind == "node":
-            for child in references(decode_node(store.reader.read_bytes(digest, record))):
+            try:
+                children = references(decode_node(store.reader.read_bytes(digest, record)))
+            except CasError:
+                continue  # damaged in a way that this level doesn't look for, or collected meanwhile
+            for child in children:
                 if child in needed:
                     needed[child].append(str(digest))
     for digest, reason in wrong.items():
+        if digest in found.missing and not needed[digest]:
+            continue  # so is what needed it: both were collected meanwhile
         yield Problem(digest, reason, digest not in found.damaged, tuple(needed[digest]))
-
-
-def _take_out(transaction: Transaction, digest: Digest, kept: dict[str, bytes]) -> None:
-    """Delete a damaged object's record and its damaged rows, all of which goes into `kept`; mark its intact rows."""
-    data = transaction.get(OBJECTS, digest.raw)
-    if data is None:
-        return
-    kept[f"{digest}.record"] = bytes(data)
-    try:
-        keys: tuple[bytes, ...] = decode_record(digest, bytes(data)).row_keys
-    except DamagedObjectError:
-        keys = ()
-    for key in keys:
-        row = transaction.get(ROWS, key)
-        if row is not None and row_key(row) == key:
-            transaction.put(UNFINISHED, key, int(time.time()).to_bytes(8, "big"))
-        else:
-            if row is not None:
-                kept[f"{key.hex()}.row"] = bytes(row)
-            forget_row(transaction, key)
-    transaction.delete(OBJECTS, digest.raw)

@@ -6,7 +6,8 @@ what was put within the grace time. Collection runs beside readers and writers:
 
 1. *Mark* what is reachable, without any lock. From before that on, what is put or pinned is noted in ``touches``.
 2. *Sweep* in slices of some milliseconds, each of them alone with the database (locks.py): first what was touched
-   since the last slice is marked with all that it refers to, then some objects, later some rows, are deleted.
+   since the last slice is marked with all that it refers to, then some objects, later some rows, are deleted. Nodes go
+   first, each before those that it refers to (sweep_order.py): whatever is still there is whole.
 
 A collection that is killed leaves a store that lacks some garbage. Memory: 32 bytes and some overhead for each object
 and each row that stays, about 100 MB per TB.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.cas.encoding import decode
@@ -34,7 +35,7 @@ from samebits.cas.environment import (
     Environment,
     Transaction,
 )
-from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreError
+from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, EncodingError, StoreError
 from samebits.cas.locks import alone, living_leases, only_collector
 from samebits.cas.node import decode_node, references
 from samebits.cas.pins import read_pins
@@ -42,6 +43,7 @@ from samebits.cas.reads import object_key
 from samebits.cas.records import ObjectRecord, decode_record
 from samebits.cas.row_values import forget_row
 from samebits.cas.store import Store
+from samebits.cas.sweep_order import parents_first
 
 GRACE_S: Final = 24 * 3600.0
 WAIT_S: Final = 60.0  # how long a slice waits for open batches
@@ -49,6 +51,7 @@ _MARK_OBJECTS: Final = 1000  # in one read transaction
 _SLICE_OBJECTS: Final = 2000
 _SLICE_ROWS: Final = 256  # deleting a row frees 257 pages
 
+R = TypeVar("R")
 Progress = Callable[[str, int, int], None]  # what is swept, how many so far, of how many
 
 
@@ -97,14 +100,16 @@ def collect_garbage(
     environment.check_writable()
     with only_collector(environment.path, environment.directory):
         with alone(environment.path, environment.directory, wait_s):
-            environment.write(lambda transaction: _begin(transaction, living_leases(environment.directory)))
+            living = living_leases(environment.directory)
+            environment.write(lambda transaction: _begin(transaction, living), frees=True)
             marks = _Marks(_keep_since(environment, grace_s))
         try:
             _mark(environment, marks, roots)
-            swept = _slices(environment, partial(_sweep, environment, marks, wait_s), progress)
-            return sum(swept, GcReport(kept_objects=len(marks.objects)))
+            swept = sum(_sweep_nodes(environment, marks, wait_s, progress), GcReport())
+            swept += sum(_slices(environment, partial(_sweep, environment, marks, wait_s), progress), GcReport())
+            return swept + GcReport(kept_objects=len(marks.objects))
         finally:
-            environment.write(_end)
+            environment.write(_end, frees=True)
 
 
 @dataclass(slots=True)
@@ -165,7 +170,7 @@ def _mark(environment: Environment, marks: _Marks, roots: Iterable[Digest]) -> N
         living = living_leases(environment.directory)
         for key, value in transaction.walk(LEASES):
             if _owner(key) in living:
-                pending += _claimed(value)
+                pending += _claimed(environment, key, value)
     after: bytes | None = b""
     while after is not None:
         with environment.reading() as transaction:
@@ -185,10 +190,17 @@ def _owner(key: bytes) -> str:
     return key.partition(b"/")[0].decode(errors="replace")
 
 
-def _claimed(value: bytes) -> list[Digest]:
-    """Return the addresses in an entry of ``leases``: a list of addresses."""
-    found = decode(value)
-    return [item for item in found if isinstance(item, Digest)] if isinstance(found, list) else []
+def _claimed(environment: Environment, key: bytes, value: bytes) -> list[Digest]:
+    """Return the addresses in an entry of ``leases``; raises StoreError for one that is damaged."""
+    try:
+        found = decode(value)
+    except EncodingError:
+        found = None
+    digests = [item for item in found if isinstance(item, Digest)] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(digests) < len(found):
+        reason = f"is damaged: the claim {_owner(key)} of a living process; try again when that has ended"
+        raise StoreError(environment.path, reason)
+    return digests
 
 
 def _slices(
@@ -210,14 +222,54 @@ def _slices(
                 progress(table, done, total)
 
 
+def _sweep_nodes(
+    environment: Environment, marks: _Marks, wait_s: float, progress: Progress | None
+) -> Iterator[GcReport]:
+    """Delete the nodes that nothing needs, slice by slice, each node before those that it refers to."""
+    order = parents_first(_unmarked_nodes(environment, marks))
+    for start in range(0, len(order), _SLICE_OBJECTS):
+        some = order[start : start + _SLICE_OBJECTS]
+        yield _act_alone(environment, marks, wait_s, partial(_delete_objects, marks, some))
+        if progress is not None:
+            progress("nodes", start + len(some), len(order))
+
+
+def _unmarked_nodes(environment: Environment, marks: _Marks) -> dict[bytes, list[bytes]]:
+    """Return what the nodes that nothing needs refer to; nothing is known of damaged ones."""
+    found: dict[bytes, list[bytes]] = {}
+    after: bytes | None = b""
+    while after is not None:
+        with environment.reading() as transaction:
+            keys = list(islice(transaction.walk(OBJECTS, after), _MARK_OBJECTS))
+            for key, value in keys:
+                if key not in marks.objects and (record := decode_record(Digest(key), value)).kind == "node":
+                    try:
+                        node = decode_node(_read_node(transaction, Digest(key), record))
+                    except CasError:
+                        found[key] = []
+                    else:
+                        found[key] = [child.raw for child in references(node)]
+        after = keys[-1][0] + b"\0" if len(keys) == _MARK_OBJECTS else None
+    return found
+
+
+def _delete_objects(marks: _Marks, keys: list[bytes], transaction: Transaction) -> GcReport:
+    """Delete those of some objects that nothing needs."""
+    found = GcReport()
+    for key in keys:
+        record = transaction.get(OBJECTS, key)
+        if record is not None and key not in marks.objects:
+            found += GcReport(objects=1, size_bytes=len(record))
+            transaction.delete(OBJECTS, key)
+    return found
+
+
 def _sweep(
     environment: Environment, marks: _Marks, wait_s: float, table: str, after: bytes
 ) -> tuple[GcReport, bytes | None]:
     """Delete the garbage of one slice; return what it was, and where the next slice begins."""
 
     def delete(transaction: Transaction) -> tuple[GcReport, bytes | None]:
-        marks.follow(transaction, [object_key(environment, key) for key in transaction.keys(TOUCHES)])
-        transaction.clear(TOUCHES)
         found, garbage, following = _garbage(transaction, marks, table, after)
         for key in garbage:
             if table == ROWS:
@@ -226,8 +278,21 @@ def _sweep(
                 transaction.delete(table, key)
         return found, following
 
+    return _act_alone(environment, marks, wait_s, delete)
+
+
+def _act_alone(environment: Environment, marks: _Marks, wait_s: float, delete: Callable[[Transaction], R]) -> R:
+    """Do one slice of a sweep, when what was touched since the last one is marked."""
+
+    def act(transaction: Transaction) -> R:
+        touched = [object_key(environment, key) for key in transaction.keys(TOUCHES)]
+        marks.objects.difference_update(digest.raw for digest in touched)  # a record may have been mended
+        marks.follow(transaction, touched)
+        transaction.clear(TOUCHES)
+        return delete(transaction)
+
     with alone(environment.path, environment.directory, wait_s):
-        return environment.write(delete)
+        return environment.write(act, frees=True)
 
 
 def _look(environment: Environment, marks: _Marks, table: str, after: bytes) -> tuple[GcReport, bytes | None]:

@@ -11,6 +11,7 @@ All are `flock` locks on files beside the database, so the kernel lets go of the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -18,11 +19,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from samebits.cas.errors import StoreBusyError
+from samebits.cas.errors import StoreBusyError, StoreError
 
 USERS: Final = "users.lock"
 BATCHES: Final = "batches.lock"
@@ -31,13 +32,18 @@ COLLECTOR: Final = "collector.lock"
 LEASES: Final = "leases"
 _POLL_S: Final = 0.002
 _NEW_S: Final = 60.0
+_UNWRITABLE_CODES: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+_exclusive: set[int] = set()  # descriptors whose locks a child of a fork must not keep
 
 
 def open_lock(path: Path) -> int:
     """Return a descriptor of a lock file of its own, made if it is not there; closing it lets go of the lock."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except PermissionError:
+    except OSError as error:
+        if error.errno not in _UNWRITABLE_CODES:
+            raise
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -50,56 +56,121 @@ def try_lock(descriptor: int, operation: int) -> bool:
     return True
 
 
+@contextmanager
+def open_exclusive(path: Path) -> Iterator[int]:
+    """Open a lock file to lock it exclusively for a while: no child of a fork that happens meanwhile keeps the lock."""
+    descriptor = open_lock(path)
+    _exclusive.add(descriptor)
+    try:
+        yield descriptor
+    finally:
+        if descriptor in _exclusive:  # else this is a child, which has closed it
+            _exclusive.discard(descriptor)
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that has not closed it yet would hold on to it
+            os.close(descriptor)
+
+
+def _close_in_child() -> None:
+    for descriptor in _exclusive:
+        os.close(descriptor)
+    _exclusive.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """A batch that is open: inside the gate, but while it lets a sweep in."""
+
+    since_s: int = field(default_factory=lambda: int(time.time()))  # Unix time, not after its first put
+    is_inside: bool = False
+
+
 class Gate:
     """Lets batches of all processes in together, and a sweep alone. One per process and store; usable by threads."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._gate = open_lock(directory / GATE)
         self._batches = open_lock(directory / BATCHES)
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()  # of who takes `_batches` for all, or gives it back; may be held for long
         self._inside = 0
-        self._since_s = 0
+        self._visits: set[Visit] = set()
+        self._is_closed = False
 
-    def enter(self) -> None:
+    def enter(self) -> Visit:
         """Begin a batch; waits while a sweep runs or wants in."""
-        fcntl.flock(self._gate, fcntl.LOCK_SH)
-        fcntl.flock(self._gate, fcntl.LOCK_UN)
-        with self._lock:
-            if self._inside == 0:
-                fcntl.flock(self._batches, fcntl.LOCK_SH)
-                self._since_s = int(time.time())
-            self._inside += 1
+        visit = Visit()
+        self._visits.add(visit)
+        try:
+            self._come_in(visit)
+        except BaseException:
+            self.leave(visit)
+            raise
+        return visit
+
+    def let_sweep_in(self, visit: Visit) -> None:
+        """Stand aside with a batch, and go on with it when no sweep runs or wants in; it counts as open meanwhile.
+
+        After an exception it is outside, and can only be ended.
+        """
+        self._go_out(visit)
+        self._come_in(visit)
+
+    def leave(self, visit: Visit) -> None:
+        """End a batch."""
+        self._go_out(visit)
+        self._visits.discard(visit)
 
     def open_since_s(self) -> int | None:
-        """Return the Unix time since when this process has had batches open, if it has any."""
-        with self._lock:
-            return self._since_s if self._inside else None
-
-    def leave(self) -> None:
-        """End a batch."""
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                fcntl.flock(self._batches, fcntl.LOCK_UN)
+        """Return the Unix time since when this process has had batches open, if it has any; never waits."""
+        return min((visit.since_s for visit in self._visits.copy()), default=None)
 
     def is_wanted(self) -> bool:
-        """Return whether a sweep waits for the batches to end."""
+        """Return whether a sweep waits for the batches to end; raises StoreError when the store was closed."""
+        self._check_open()
         if not try_lock(self._gate, fcntl.LOCK_SH):
             return True
         fcntl.flock(self._gate, fcntl.LOCK_UN)
         return False
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything; batches still open can't be committed. In a child: the parent keeps its locks."""
+        self._is_closed = True  # without waiting for `_turn`: whoever has it may wait for who closes
         os.close(self._gate)
         os.close(self._batches)
+
+    def _come_in(self, visit: Visit) -> None:
+        self._check_open()
+        fcntl.flock(self._gate, fcntl.LOCK_SH)
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        with self._turn:
+            self._check_open()
+            if self._inside == 0:
+                fcntl.flock(self._batches, fcntl.LOCK_SH)
+            self._inside += 1
+            visit.is_inside = True
+
+    def _go_out(self, visit: Visit) -> None:
+        if self._is_closed or not visit.is_inside:
+            return
+        with self._turn:
+            visit.is_inside = False
+            self._inside -= 1
+            if self._inside == 0 and not self._is_closed:
+                fcntl.flock(self._batches, fcntl.LOCK_UN)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreError(self._directory.parent, "is closed")
 
 
 @contextmanager
 def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
     """Keep all batches out; raises StoreBusyError when one stays open for longer than `timeout_s`."""
-    gate, batches = open_lock(directory / GATE), open_lock(directory / BATCHES)
-    try:
+    with open_exclusive(directory / GATE) as gate, open_exclusive(directory / BATCHES) as batches:
         fcntl.flock(gate, fcntl.LOCK_EX)
         deadline = time.monotonic() + timeout_s
         while not try_lock(batches, fcntl.LOCK_EX):
@@ -107,21 +178,15 @@ def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
                 raise StoreBusyError(path, f"a batch of puts has been open for {timeout_s:g} s; try again later")
             time.sleep(_POLL_S)
         yield
-    finally:
-        os.close(batches)
-        os.close(gate)
 
 
 @contextmanager
 def only_collector(path: Path, directory: Path) -> Iterator[None]:
     """Be the one that collects garbage; raises StoreBusyError if somebody is already."""
-    descriptor = open_lock(directory / COLLECTOR)
-    try:
+    with open_exclusive(directory / COLLECTOR) as descriptor:
         if not try_lock(descriptor, fcntl.LOCK_EX):
-            raise StoreBusyError(path, "garbage is being collected already")
+            raise StoreBusyError(path, "garbage is being collected already; try again when that is done")
         yield
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -17,7 +17,8 @@ _pool: ThreadPoolExecutor | None = None
 def run_ahead(tasks: Iterable[Callable[[], R]], window: int) -> Iterator[R]:
     """Yield the tasks' results in order, while up to `window` tasks behind the one that is waited for run already.
 
-    The first exception is raised in its task's place; tasks that have begun by then are waited for.
+    The first exception is raised in its task's place; tasks that have begun by then are waited for. The child of a fork
+    does what is left by itself, one task after the other.
     """
     source = iter(tasks)
     first = list(islice(source, 2))
@@ -25,20 +26,26 @@ def run_ahead(tasks: Iterable[Callable[[], R]], window: int) -> Iterator[R]:
         yield from (task() for task in first)
         return
     source = chain(first, source)
-    pool = _threads()
-    running: deque[Future[R]] = deque(pool.submit(task) for task in islice(source, window))
+    pool, process = _threads(), os.getpid()
+    running = deque((task, pool.submit(task)) for task in islice(source, window))
     try:
         while running:
-            result = running.popleft().result()
+            task, future = running.popleft()
+            if os.getpid() != process:
+                yield task()
+                continue
+            result = future.result()
             for task in islice(source, 1):
-                running.append(pool.submit(task))
+                running.append((task, pool.submit(task)))
             yield result
+        yield from (task() for task in source)  # in a child: the threads are its parent's
     finally:
-        for future in running:
-            future.cancel()
-        for future in running:
-            if not future.cancelled():
-                future.exception()
+        if os.getpid() == process:
+            for _, future in running:
+                future.cancel()
+            for _, future in running:
+                if not future.cancelled():
+                    future.exception()
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -81,8 +81,11 @@ class _Puller:
         """Find what is missing, level by level; takes small blobs, and the rows of large nodes."""
         level = list(dict.fromkeys(roots))
         seen = set(level)
+        kept: set[Digest] = set()  # of the level: what something refers to that is here and stays
         while level:
-            found = [*self._walk_present(level), *self._walk_absent(self._store.missing(level))]
+            below = list(self._walk_present(level, kept))
+            kept = set(below)
+            found = [*below, *self._walk_absent(self._store.missing(level))]
             level = []
             for digest in found:
                 if digest not in seen:
@@ -104,11 +107,16 @@ class _Puller:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._arrivals.flush()
 
-    def _walk_present(self, level: Sequence[Digest]) -> Iterator[Digest]:
-        """Yield what the nodes that the store has refer to: they may have been put there without it."""
+    def _walk_present(self, level: Sequence[Digest], kept: Container[Digest]) -> Iterator[Digest]:
+        """Yield what the nodes that the store has refer to: they may have been put there without it.
+
+        From now on garbage collection leaves them alone.
+        """
         for digest in level:
             if self._store.has(digest):
                 self._tally.skipped_objects += 1
+                if digest not in kept:
+                    self._store.pending_writes().rely_on_object(digest)
                 if self._store.stat(digest).kind == "node":
                     yield from references(self._store.get_node(digest))
 
@@ -204,7 +212,10 @@ class _Puller:
         if step.index is None:
             return None
         key = step.record.row_keys[step.index]
-        if key in coming or not self._store.missing_rows([key]):
+        if key in coming:
+            return None
+        if not self._store.missing_rows([key]):
+            self._store.pending_writes().rely_on_row(key)  # its turn comes later, behind a flush maybe
             return None
         coming.add(key)
         return self._pool.submit(self._read_row, step.digest, step.record, step.index)

@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, NODE_CONTEXT, Buffer, Digest
-from samebits.cas.environment import OBJECTS, ROWS, Environment, Transaction
+from samebits.cas.environment import OBJECTS, ROWS, Environment
 from samebits.cas.errors import (
     DamagedObjectError,
     DigestMismatchError,
@@ -31,7 +31,7 @@ from samebits.cas.records import (
     decode_record,
     row_key,
 )
-from samebits.cas.row_values import forget_row, known_value
+from samebits.cas.row_values import known_value
 from samebits.cas.subtree import COMPILED, root_address, subtree_value
 from samebits.cas.writes import PendingWrites
 
@@ -64,9 +64,8 @@ class ObjectReader:
     def row(self, key: bytes) -> bytes | None:
         """Return a row as it lies there, not verified, or None."""
         pending = self.pending()
-        if pending is not None and key in pending.rows:
-            return bytes(pending.rows[key])
-        return self.environment.get(ROWS, key)
+        row = None if pending is None else pending.row(key)
+        return self.environment.get(ROWS, key) if row is None else bytes(row)
 
     def record(self, digest: Digest, wanted: ObjectKind | None = None) -> ObjectRecord:
         """Return an object's record; raises ObjectNotFoundError, DamagedObjectError, ObjectKindError."""
@@ -111,8 +110,10 @@ class ObjectReader:
         pending = self.pending()
 
         def write(index: int) -> bytes:
+            known = known_value(self.environment, record.row_keys[index], index)
+
             def check_and_write(row: memoryview) -> bytes:
-                value = self._check_row(digest, record, index, row)
+                value = _check_row(digest, record, index, row, known)
                 _write(descriptor, row, offset + index * ROW_SIZE_BYTES)
                 return value
 
@@ -164,17 +165,11 @@ class ObjectReader:
         """Return a row that is as it was put, and its value in the tree if the address is computed from values."""
         row = self._visit_row(digest, record, index, pending, bytes)
         if _by_values(record):
-            return row, self._check_row(digest, record, index, row)
+            known = known_value(self.environment, record.row_keys[index], index)
+            return row, _check_row(digest, record, index, row, known)
         if row_key(row) != record.row_keys[index]:
             raise _damaged_row(digest, record, index)
         return row, None
-
-    def _check_row(self, digest: Digest, record: ObjectRecord, index: int, row: Buffer) -> bytes:
-        """Return a row's value in the tree; raises DamagedObjectError if it is not as it was put."""
-        value, key = subtree_value(row, index), record.row_keys[index]
-        if value != known_value(self.environment, key, index) and row_key(row) != key:
-            raise _damaged_row(digest, record, index)
-        return value
 
     def _visit_row(
         self,
@@ -185,8 +180,9 @@ class ObjectReader:
         visit: Callable[[memoryview], R],
     ) -> R:
         key = record.row_keys[index]
-        if pending is not None and key in pending.rows:
-            return visit(memoryview(pending.rows[key]))
+        gathered = None if pending is None else pending.row(key)  # the batch's own thread may write it meanwhile
+        if gathered is not None:
+            return visit(memoryview(gathered))
         with self.environment.reading() as transaction:
             row = transaction.get(ROWS, key)
             if row is None:
@@ -197,6 +193,17 @@ class ObjectReader:
                 wanted = record.row_size_bytes(index)
                 raise DamagedObjectError(digest, f"row {key.hex()} has {len(row)} bytes, not {wanted}")
             return visit(row)
+
+
+def _check_row(digest: Digest, record: ObjectRecord, index: int, row: Buffer, known: bytes | None) -> bytes:
+    """Return a row's value in the tree; raises DamagedObjectError if it is not as it was put.
+
+    `known` is the value that the store knows; it is not looked up here, where a transaction may be open.
+    """
+    value = subtree_value(row, index)
+    if value != known and row_key(row) != record.row_keys[index]:
+        raise _damaged_row(digest, record, index)
+    return value
 
 
 def _damaged_row(digest: Digest, record: ObjectRecord, index: int) -> DamagedObjectError:
@@ -287,20 +294,6 @@ def find_objects(environment: Environment, first_bytes: bytes, limit: int) -> li
     with environment.reading() as transaction:
         keys = takewhile(lambda key: key.startswith(first_bytes), transaction.keys(OBJECTS, first_bytes))
         return [object_key(environment, key) for key in islice(keys, limit)]
-
-
-def delete_damaged(transaction: Transaction, digest: Digest) -> None:
-    """Delete an object's record, and those of its rows that do not have their hash."""
-    data = transaction.get(OBJECTS, digest.raw)
-    try:
-        keys = () if data is None else decode_record(digest, bytes(data)).row_keys
-    except DamagedObjectError:
-        keys = ()
-    for key in keys:
-        row = transaction.get(ROWS, key)
-        if row is None or row_key(row) != key:
-            forget_row(transaction, key)
-    transaction.delete(OBJECTS, digest.raw)
 
 
 def check_address(expected: Digest, actual: bytes) -> None:

@@ -99,9 +99,10 @@ def is_same_record(one: Buffer, other: Buffer) -> bool:
     return one[:1] == other[:1] and one[9:] == other[9:]
 
 
-def touched_s(encoded: Buffer) -> int:
-    """Return the time in an encoded record."""
-    return int.from_bytes(encoded[1:9], "little")
+def touch_record(stored: bytes | memoryview, touched_s: int) -> bytes:
+    """Return a stored record, well-formed or not, as one that was touched at a time."""
+    data = bytes(stored)
+    return data if len(data) < _HEAD.size else data[:1] + touched_s.to_bytes(8, "little") + data[9:]
 
 
 def _cut_keys(rows: bytes) -> tuple[bytes, ...]:

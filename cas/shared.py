@@ -172,16 +172,22 @@ def _before_fork() -> None:
 
 def _after_in_parent() -> None:
     fork = _forks.pop()
-    if fork.pipe is not None:
-        read_end, write_end = fork.pipe
-        os.close(write_end)
-        select.select(
-            [read_end], [], [], _CHILD_TIMEOUT_S
-        )  # readable: at its end, all copies of `write_end` are closed
-        os.close(read_end)
-    for shared in fork.quiet:
-        shared.idle.release()
-    _lock.release()
+    try:
+        if fork.pipe is not None:
+            _wait_for_end(*fork.pipe)
+    finally:
+        for shared in fork.quiet:
+            shared.idle.release()
+        _lock.release()
+
+
+def _wait_for_end(read_end: int, write_end: int) -> None:
+    """Wait until the child has closed its end of the pipe too, but not for ever."""
+    os.close(write_end)
+    poll = select.poll()  # select() takes no descriptor from 1024 on
+    poll.register(read_end, select.POLLIN)
+    poll.poll(_CHILD_TIMEOUT_S * 1000)
+    os.close(read_end)
 
 
 def _after_in_child() -> None:

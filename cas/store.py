@@ -6,6 +6,7 @@ Other rooms keep their own folders beside it.
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,12 +17,13 @@ from typing import Any, BinaryIO, Final
 
 from numpy.typing import NDArray
 
+from samebits.cas.damage import take_out
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest, hash_node
 from samebits.cas.environment import LEASES, PINS, Environment
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreError
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
-from samebits.cas.reads import ObjectReader, delete_damaged, find_objects, list_objects
+from samebits.cas.reads import ObjectReader, find_objects, list_objects
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
 from samebits.cas.row_values import measure_rows, measure_section
 from samebits.cas.writes import PendingWrites, write_blob, write_node, write_small_blob
@@ -71,7 +73,7 @@ class Store:
             max_size_bytes=max_size_bytes,
         )
         self._thread = _ThreadState()
-        self._reader = ObjectReader(self._environment, lambda: self._thread.pending)
+        self._reader = ObjectReader(self._environment, self._open_batch)
 
     def __enter__(self) -> Store:
         return self
@@ -99,7 +101,7 @@ class Store:
     @property
     def has_batch(self) -> bool:
         """Whether the calling thread has a batch open."""
-        return self._thread.pending is not None
+        return self._open_batch() is not None
 
     @property
     def new_bytes(self) -> int:
@@ -115,33 +117,38 @@ class Store:
     def batch(self, *, join: bool = False) -> Iterator[None]:
         """Gather this thread's puts, commit them together at the end; an exception drops what is not yet committed.
 
-        More than 64 MiB is committed in several transactions, each of complete objects. Batches do not nest
-        (StoreError), but with `join` the puts belong to the batch that is open, if one is.
+        More than 32 MiB is committed in several transactions, each of complete objects. When one of them fails the
+        batch takes nothing more. Batches do not nest (StoreError), but with `join` the puts belong to the batch that
+        is open, if one is. It is not open in the child of a fork.
         """
-        if join and self._thread.pending is not None:
+        open_one = self._open_batch()
+        if open_one is not None:
+            if not join:
+                raise StoreError(self._path, "a batch is already open in this thread")
+            open_one.check_usable()
             yield
             return
-        if self._thread.pending is not None:
-            raise StoreError(self._path, "a batch is already open in this thread")
         gate = self._environment.gate()
-        gate.enter()
-        writes = PendingWrites(self._environment)
-        self._thread.pending = writes
+        visit = gate.enter()
         try:
-            yield
-            writes.flush()
+            writes = PendingWrites(self._environment, gate, visit)
+            self._thread.pending = writes
+            try:
+                yield
+                writes.flush()
+            finally:
+                self._thread.pending = None
+                self._thread.new_bytes += writes.new_bytes
         finally:
-            self._thread.pending = None
-            self._thread.new_bytes += writes.new_bytes
-            gate.leave()
+            gate.leave(visit)
 
     def put_blob(self, data: Buffer) -> Digest:
-        """Store raw bytes and return their address."""
+        """Store raw bytes, which must not change meanwhile, and return their address."""
         view = _byte_view(data)
         with self.batch(join=True):
             if len(view) <= INLINE_SIZE_BYTES:
                 return write_small_blob(self._pending(), bytes(view))
-            return write_blob(self._pending(), measure_rows(self._environment, _cut_rows([view])), None)
+            return write_blob(self._pending(), measure_rows(self._environment, _cut_rows([view], copy=False)), None)
 
     def put_node(self, node: Node) -> Digest:
         """Store a node and return its address; raises NodeError or EncodingError."""
@@ -166,9 +173,13 @@ class Store:
         return self.put_pieces(iter(lambda: _read_piece(stream), b""), expected=expected)
 
     def put_pieces(self, pieces: Iterable[Buffer], *, expected: Digest | None = None) -> Digest:
-        """Store a blob that comes in pieces of any size; raises DigestMismatchError if it is not `expected`."""
+        """Store a blob that comes in pieces of any size; raises DigestMismatchError if it is not `expected`.
+
+        A piece may be changed when the next one is asked for.
+        """
         with self.batch(join=True):
-            return write_blob(self._pending(), measure_rows(self._environment, _cut_rows(pieces)), expected)
+            rows = _cut_rows(pieces, copy=True)
+            return write_blob(self._pending(), measure_rows(self._environment, rows), expected)
 
     def put_section(self, descriptor: int, start: int, stop: int) -> Digest:
         """Store bytes [start, stop) of an open file as a blob, at the speed of the disk; raises EOFError if it ends."""
@@ -185,7 +196,7 @@ class Store:
     def unpin(self, name: str) -> bool:
         """Take a name away; return whether it was there."""
         key = pin_key(name)
-        return self._environment.write(lambda transaction: transaction.delete(PINS, key))
+        return self._environment.write(lambda transaction: transaction.delete(PINS, key), frees=True)
 
     def pins(self) -> dict[str, Digest]:
         """Return every pin, in the order of names."""
@@ -195,7 +206,8 @@ class Store:
     @contextmanager
     def holding(self, roots: Iterable[Digest]) -> Iterator[None]:
         """Keep objects, with all that they refer to, from garbage collection until the end, or this process's death."""
-        key = f"{self._environment.lease().identity}/{secrets.token_hex(8)}".encode()
+        identity = self._environment.lease().identity
+        key = f"{identity}/{secrets.token_hex(8)}".encode()
         claim = list(roots)
         with self.batch(join=True):
             self.flush()
@@ -204,13 +216,15 @@ class Store:
             yield
         finally:
             with suppress(StoreError):  # an entry that stays means nothing once the process is dead
-                self._environment.write(lambda transaction: transaction.delete(LEASES, key))
+                if self._environment.lease_identity() == identity:  # else this is a child, and its parent goes on
+                    self._environment.write(lambda transaction: transaction.delete(LEASES, key), frees=True)
 
     def flush(self) -> None:
         """Commit what the open batch has gathered so far; StoreError outside of one."""
-        if self._thread.pending is None:
+        pending = self._open_batch()
+        if pending is None:
             raise StoreError(self._path, "no batch is open in this thread")
-        self._thread.pending.flush()
+        pending.flush()
 
     def find(self, prefix: str, limit: int = 2) -> list[Digest]:
         """Return up to `limit` addresses that begin with these hexadecimal characters; raises ValueError for others."""
@@ -299,18 +313,23 @@ class Store:
             for _ in self.read_rows(digest):
                 pass
         except DamagedObjectError:
-            self._environment.write(lambda transaction: delete_damaged(transaction, digest))
-            return True
+            return take_out(self._environment, digest)
         return False
 
     def pending_writes(self) -> PendingWrites:
         """Return what this thread's batch has gathered; for the other files of this room, only within a batch."""
         return self._pending()
 
+    def _open_batch(self) -> PendingWrites | None:
+        """Return what the calling thread's batch has gathered, if one is open."""
+        pending = self._thread.pending
+        return pending if pending is not None and pending.process == os.getpid() else None
+
     def _pending(self) -> PendingWrites:
-        if self._thread.pending is None:
+        pending = self._open_batch()
+        if pending is None:
             raise AssertionError("only called within a batch")
-        return self._thread.pending
+        return pending
 
 
 def _byte_view(data: Buffer) -> memoryview:
@@ -325,15 +344,18 @@ def _read_piece(stream: BinaryIO) -> bytes:
     return piece
 
 
-def _cut_rows(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
-    """Yield the pieces' bytes in rows of 1 MiB, the last one shorter; a row that lies in one piece is not copied."""
+def _cut_rows(pieces: Iterable[Buffer], *, copy: bool) -> Iterator[Buffer]:
+    """Yield the pieces' bytes in rows of 1 MiB, the last one shorter.
+
+    A row that lies in one piece is not copied, unless `copy` and the piece can change: rows are taken ahead.
+    """
     rest = bytearray()
     for piece in pieces:
         view, start = _byte_view(piece), 0
         while start < len(view):
             stop = min(len(view), start + ROW_SIZE_BYTES - len(rest))
             if not rest and stop - start == ROW_SIZE_BYTES:
-                yield view[start:stop]
+                yield bytes(view[start:stop]) if copy and not isinstance(piece, bytes) else view[start:stop]
             else:
                 rest += view[start:stop]
             if len(rest) == ROW_SIZE_BYTES:

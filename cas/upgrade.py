@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
@@ -15,12 +16,16 @@ OLD_FORMAT_RECORD: Final = encode({"format": "samebits-cas", "version": 1})
 def upgrade_records(transaction: Any, objects: Any) -> None:
     """Write every record of the database `objects` in today's form; raises DamagedObjectError, and changes nothing.
 
+    They count as put now: there is the grace time to pin what is to stay.
     What was `{"kind": "blob", "size": n, "inline": bytes}` or `{"kind": ..., "size": n, "rows": hashes}`.
     """
+    now = int(time.time())
     with transaction.cursor(db=objects) as cursor:
         for key, value in cursor:
+            if len(key) != DIGEST_SIZE_BYTES:
+                raise EncodingError(f"the index of the store has the key {bytes(key).hex()}; nothing was changed")
             digest = Digest(bytes(key))
-            cursor.put(digest.raw, encode_record(_read_old(digest, bytes(value)), 0))
+            cursor.put(digest.raw, encode_record(_read_old(digest, bytes(value)), now))
 
 
 def _read_old(digest: Digest, data: bytes) -> ObjectRecord:

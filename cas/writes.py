@@ -8,9 +8,11 @@ an interrupted transfer can go on with it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from samebits.cas.digest import Buffer, Digest, hash_blob
@@ -25,14 +27,15 @@ from samebits.cas.environment import (
     Environment,
     Transaction,
 )
-from samebits.cas.errors import DamagedObjectError, DigestMismatchError
+from samebits.cas.errors import DamagedObjectError, DigestMismatchError, ObjectNotFoundError, StoreError
+from samebits.cas.locks import Gate, Visit
 from samebits.cas.records import (
     INLINE_SIZE_BYTES,
     ROW_SIZE_BYTES,
     ObjectRecord,
     encode_record,
     is_same_record,
-    touched_s,
+    touch_record,
 )
 from samebits.cas.row_values import MeasuredRow, give_buffer, kept_data, measure_row
 from samebits.cas.subtree import root_address
@@ -44,26 +47,34 @@ _RECORD_COST_BYTES: Final = 512  # what a pending record weighs besides its own 
 
 @dataclass(slots=True)
 class PendingWrites:
-    """Rows and records on their way into the store, within one batch."""
+    """Rows and records on their way into the store, within one batch.
+
+    When a commit has failed, or in the child of a fork, nothing more is taken: what had been put by then is not there.
+    """
 
     environment: Environment
+    gate: Gate
+    visit: Visit
+    process: int = field(default_factory=os.getpid)
     rows: dict[bytes, Buffer] = field(default_factory=dict)
     records: dict[Digest, ObjectRecord] = field(default_factory=dict)
     subtrees: dict[bytes, bytes] = field(default_factory=dict)  # entries of the database `subtrees`
-    incomplete: set[bytes] = field(default_factory=set)  # rows of objects whose record is still to come
-    written: set[bytes] = field(default_factory=set)  # rows that this batch has put, since a collection was let in
+    relied: set[Digest] = field(default_factory=set)  # objects that the store has, and that must stay
+    incomplete: set[bytes] = field(default_factory=set)  # rows, not marked yet, of objects whose record is to come
+    written: set[bytes] = field(default_factory=set)  # rows that this batch has put, since a sweep was let in
+    is_read: bool = False  # whether somebody has looked at `rows`
     size_bytes: int = 0  # what is pending
     rows_seen: int = 0
     new_bytes: int = 0  # content that commits have added so far
+    failure: BaseException | None = None
 
     def add_row(self, row: MeasuredRow) -> None:
         """Take a row of an object that goes on; writes out what is pending when that is a transaction's worth."""
         is_new = row.data is not None and row.key not in self.rows
         self.rows_seen += 1
-        if is_new and self.size_bytes + row.size_bytes > FLUSH_SIZE_BYTES:
-            self.flush()
-        elif self.rows_seen % _LOOK_ROWS == 0 and self.environment.gate().is_wanted():
+        if self.rows_seen % _LOOK_ROWS == 0 and self.gate.is_wanted():
             self.flush()  # there may be nothing to write for a long time
+        self._make_room(row.size_bytes if is_new else 0)
         self.incomplete.add(row.key)
         if row.new_entry is not None:
             self.subtrees[row.new_entry[0]] = row.new_entry[1]
@@ -71,42 +82,77 @@ class PendingWrites:
             self.rows[row.key] = kept_data(row.data)
             self.size_bytes += row.size_bytes
 
+    def row(self, key: bytes) -> Buffer | None:
+        """Return a row that is not in the database yet; its memory is not used again then. Usable from any thread."""
+        self.is_read = True
+        return self.rows.get(key)
+
     def rely_on_row(self, key: bytes) -> None:
         """Have a row kept that the store has, for an object that goes on."""
         self.incomplete.add(key)
 
+    def rely_on_object(self, digest: Digest) -> None:
+        """Have an object kept that the store has, with all that it refers to, as if it was put again."""
+        if digest not in self.records and digest not in self.relied:
+            self._make_room(_RECORD_COST_BYTES)
+            self.relied.add(digest)
+            self.size_bytes += _RECORD_COST_BYTES
+
     def add_record(self, digest: Digest, record: ObjectRecord) -> None:
         """Take the record of an object whose rows were all added before."""
         size = _RECORD_COST_BYTES + len(record.inline or b"") + 64 * len(record.row_keys)
-        if self.size_bytes + size > FLUSH_SIZE_BYTES:
-            self.flush()
+        self._make_room(size)
         self.records[digest] = record
         self.incomplete.difference_update(record.row_keys)
         self.size_bytes += size
 
+    def check_usable(self) -> None:
+        """Raise what an earlier commit of this batch has raised, or StoreError in the child of a fork."""
+        if self.failure is not None:
+            raise self.failure
+        if self.process != os.getpid():
+            raise StoreError(self.environment.path, "a batch belongs to the process that began it, not to its forks")
+
     def flush(self) -> None:
-        """Write what is pending in one transaction; after an error nothing is pending and nothing of it is visible.
+        """Write what is pending in one transaction; after an error nothing of it is visible.
 
         Then a garbage collection that waits is let in. What this batch relies on is safe from it: rows of objects
         that go on are marked, and records that were touched stay.
         """
-        gate = self.environment.gate()
-        wanted = gate.is_wanted()
-        rows, records, subtrees = self.rows, self.records, self.subtrees
-        self.rows, self.records, self.subtrees, self.size_bytes = {}, {}, {}, 0
-        marks = self.incomplete if wanted else self.incomplete.intersection(rows)
-        if rows or records or subtrees or marks:
-            began = self.environment.lease().began_s
-            self.written.update(rows)
-            self.new_bytes += self.environment.write(
-                lambda t: _write(t, rows, records, subtrees, marks, self.written, began)
+        self.check_usable()
+        wanted = self.gate.is_wanted()
+        try:
+            self._write(self.incomplete.copy() if wanted else self.incomplete.intersection(self.rows))
+            if wanted:
+                self.written.clear()
+                self.gate.let_sweep_in(self.visit)
+        except BaseException as error:
+            self.failure = error
+            self._forget()
+            raise
+
+    def _make_room(self, size_bytes: int) -> None:
+        self.check_usable()
+        if self.size_bytes + size_bytes > FLUSH_SIZE_BYTES:
+            self.flush()
+
+    def _write(self, marks: set[bytes]) -> None:
+        if self.rows or self.records or self.subtrees or self.relied or marks:
+            not_before_s = max(self.visit.since_s, self.environment.lease().began_s)
+            self.written.update(self.rows)
+            pending = _Pending(
+                self.rows, self.records, self.subtrees, self.relied, marks, self.written, not_before_s
             )
+            self.new_bytes += self.environment.write(partial(_write, pending))
+        rows = self.rows
+        self._forget()  # only now: until they are in the database other threads read rows from here
+        self.incomplete -= marks
+        if not self.is_read:
             for row in rows.values():
                 give_buffer(row)
-        if wanted:
-            self.written.clear()
-            gate.leave()
-            gate.enter()
+
+    def _forget(self) -> None:
+        self.rows, self.records, self.subtrees, self.relied, self.size_bytes = {}, {}, {}, set(), 0
 
 
 def write_blob(writes: PendingWrites, rows: Iterable[MeasuredRow], expected: Digest | None) -> Digest:
@@ -155,43 +201,47 @@ def write_node(writes: PendingWrites, digest: Digest, encoded: memoryview) -> No
     writes.add_record(digest, ObjectRecord("node", len(encoded), None, tuple(row.key for row in rows)))
 
 
-def _write(
-    transaction: Transaction,
-    rows: dict[bytes, Buffer],
-    records: dict[Digest, ObjectRecord],
-    subtrees: dict[bytes, bytes],
-    marks: set[bytes],
-    written: set[bytes],
-    began_s: int,
-) -> int:
-    """Write everything; return the number of content bytes that were new.
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What one transaction writes."""
 
-    `written` are rows that are known to be there, `began_s` is when the lease began.
-    """
-    new_bytes, now = 0, max(int(time.time()), began_s)
-    for key, row in rows.items():
+    rows: dict[bytes, Buffer]
+    records: dict[Digest, ObjectRecord]
+    subtrees: dict[bytes, bytes]
+    relied: set[Digest]
+    marks: set[bytes]
+    written: set[bytes]  # rows that are known to be there
+    not_before_s: int  # Unix time; whatever the clock says, what is written counts as put then or later
+
+
+def _write(pending: _Pending, transaction: Transaction) -> int:
+    """Write everything; return the number of content bytes that were new."""
+    new_bytes, now = 0, max(int(time.time()), pending.not_before_s)
+    for key, row in pending.rows.items():
         if transaction.put_new(ROWS, key, row):
             new_bytes += len(row)
-    for key, value in subtrees.items():
+    for key, value in pending.subtrees.items():
         transaction.put(SUBTREES, key, value)
-    for key in marks:
+    for key in pending.marks:
         transaction.put(UNFINISHED, key, now.to_bytes(8, "big"))
-    collecting = transaction.get(META, COLLECTING_KEY) is not None
-    for digest, record in records.items():
-        new_bytes += _write_record(transaction, digest, record, written, now, began_s)
-        if collecting:
+    for digest, record in pending.records.items():
+        new_bytes += _write_record(transaction, digest, record, pending.written, now)
+    for digest in pending.relied:
+        _touch(transaction, digest, now)
+    if transaction.has(META, COLLECTING_KEY):
+        for digest in (*pending.records, *pending.relied):
             transaction.put(TOUCHES, digest.raw, b"")
     return new_bytes
 
 
 def _write_record(
-    transaction: Transaction, digest: Digest, record: ObjectRecord, written: set[bytes], now_s: int, began_s: int
+    transaction: Transaction, digest: Digest, record: ObjectRecord, written: set[bytes], now_s: int
 ) -> int:
     """Write a record, or that it was touched, and return the number of content bytes that lie in it."""
     encoded = encode_record(record, now_s)
     stored = transaction.get(OBJECTS, digest.raw)
     if stored is not None and is_same_record(stored, encoded):
-        if touched_s(stored) < began_s:
+        if stored != encoded:
             transaction.put(OBJECTS, digest.raw, encoded)
         return 0
     for key in record.row_keys:
@@ -199,3 +249,13 @@ def _write_record(
             raise DamagedObjectError(digest, f"row {key.hex()} vanished while the object was put; put it again")
     transaction.put(OBJECTS, digest.raw, encoded)
     return len(record.inline or b"") if stored is None else 0
+
+
+def _touch(transaction: Transaction, digest: Digest, now: int) -> None:
+    """Note that an object was put now that is in the store; raises ObjectNotFoundError if it is there no more."""
+    stored = transaction.get(OBJECTS, digest.raw)
+    if stored is None:
+        raise ObjectNotFoundError(digest)
+    touched = touch_record(stored, now)
+    if stored != touched:
+        transaction.put(OBJECTS, digest.raw, touched)

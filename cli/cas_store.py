@@ -134,7 +134,10 @@ def fsck_command(
         with closing(open_remote(source)) as there, open_store(store) as opened:
             report, fetched = _check(opened, wanted), 0
             if report.problems:
-                lost = quarantine(opened, report.problems)
+                absent = set(there.missing([problem.digest for problem in report.problems]))
+                lost = quarantine(opened, [problem for problem in report.problems if problem.digest not in absent])
+                if absent:
+                    stderr.print(f"{len(absent)} objects stay as they are: {there.name} does not have them")
                 with byte_progress("fetch") as progress:
                     fetched = pull(there, opened, lost, progress=progress).objects
                 report = _check(opened, wanted)

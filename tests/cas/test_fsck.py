@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from samebits.cas.digest import Digest, hash_blob
-from samebits.cas.environment import OBJECTS, PINS, ROWS, SUBTREES
+from samebits.cas.environment import LEASES, OBJECTS, PINS, ROWS, SUBTREES
+from samebits.cas.errors import FileError, StoreError
 from samebits.cas.fetch import fetch
 from samebits.cas.fsck import LEVELS, Level, fsck, quarantine
 from samebits.cas.gc import collect_garbage
@@ -193,3 +194,65 @@ def test_a_damaged_row_that_nothing_needs_is_loose(store: Store) -> None:
 def test_unknown_level_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="index, presence, full"):
         fsck(store, "deep")  # type: ignore[arg-type]
+
+
+def test_what_is_collected_meanwhile_is_no_damage(store: Store, top: Digest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record had been read, then it was gone: it was told as damaged, or as missing."""
+    other = store.put_node(Node("list", {"parts": [store.put_blob(os.urandom(MIB)), store.put_blob(b"garbage")]}))
+    real = store.reader.visit_row
+    collected: list[object] = []
+
+    def collect_first(*arguments: object) -> object:
+        if not collected:
+            collected.append(collect_garbage(store, grace_s=-2))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(store.reader), "visit_row", lambda self, *arguments: collect_first(*arguments))
+    report = fsck(store)
+    assert not store.has(other)
+    assert report.problems == ()
+
+
+def test_damage_that_a_level_does_not_look_for_does_not_stop_it(store: Store, top: Digest) -> None:
+    in_record(0)(store)
+    node_record(store)
+    (problem,) = fsck(store, "index").problems
+    assert problem.digest == hash_blob(b"small")
+
+
+@pytest.mark.parametrize("take", ["quarantine", "discard"])
+def test_what_is_mended_while_it_is_taken_out_stays(
+    store: Store, top: Digest, monkeypatch: pytest.MonkeyPatch, take: str
+) -> None:
+    """The object was deleted though somebody had put it again, whole, since it was found damaged."""
+    digest = in_row(flip(77))(store)
+    problems = fsck(store).problems
+    real, key = store.environment.write, row_key(LARGE[MIB : 2 * MIB])
+
+    def mend_first(work: Callable[..., object], **given: object) -> object:
+        real(lambda t: t.put(ROWS, key, LARGE[MIB : 2 * MIB]))
+        return real(work, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(store.environment), "write", lambda self, *a, **k: mend_first(*a, **k))
+    if take == "quarantine":
+        assert quarantine(store, problems) == []
+    else:
+        assert not store.discard_damaged(digest)
+    assert store.get_blob(digest) == LARGE
+
+
+def test_nothing_is_taken_out_that_could_not_be_set_aside(store: Store, top: Digest) -> None:
+    """The bytes were deleted first, and written to the folder then."""
+    digest = in_row(flip(77))(store)
+    problems = fsck(store).problems
+    (store.path / "cas" / "quarantine").write_bytes(b"in the way")
+    with pytest.raises(FileError, match="quarantine"):
+        quarantine(store, problems)
+    assert store.has(digest)
+
+
+def test_a_damaged_claim_stops_a_collection_with_one_line(store: Store, top: Digest) -> None:
+    key = f"{store.environment.lease().identity}/1".encode()
+    store.environment.write(lambda t: t.put(LEASES, key, b"\xc1"))
+    with pytest.raises(StoreError, match=r"the claim .* of a living process; try again"):
+        collect_garbage(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +231,22 @@ def test_a_damaged_file_ends_with_an_error_not_with_half_of_it(cas: Commands, mo
     assert done.exit_code == 2
     assert "is damaged" in done.stderr
     assert done.stdout_bytes == b""
+
+
+def test_repair_leaves_what_the_remote_does_not_have(tmp_path: Path) -> None:
+    """One such object was enough: all damaged ones were taken out, and none was fetched."""
+    data = {name: os.urandom(20_000) for name in ("there", "nowhere")}
+    with Store(tmp_path / "store") as store, Store(tmp_path / "copy") as copy:
+        digests = {name: store.put_blob(content) for name, content in data.items()}
+        copy.put_blob(data["there"])
+        for digest in digests.values():
+            store.environment.write(lambda t, key=digest.raw: t.put("rows", key, bytes(20_000)))  # type: ignore[misc]
+    arguments = ["fsck", "--repair", "--from", str(tmp_path / "copy"), "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "fetched 1 objects" in done.stdout
+    assert f"damaged  {digests['nowhere']}" in done.stdout
+    assert "1 objects stay as they are" in done.stderr
+    with Store(tmp_path / "store") as store:
+        assert store.get_blob(digests["there"]) == data["there"]
+        assert store.has(digests["nowhere"])
