@@ -11,8 +11,8 @@ from typing import Final
 
 import lmdb
 
-from samebits.cas.environment import DATA_NAME
-from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError
+from samebits.cas.database_files import DATA_NAME
+from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, open_lock, try_lock
 from samebits.cas.store import ENVIRONMENT_FOLDER, Store
 
@@ -36,7 +36,10 @@ def compact(path: Path | str) -> CompactReport:
     path = Path(path).absolute()
     directory = path / ENVIRONMENT_FOLDER
     Store(path, create=False).close()  # refuses what is no store, or a damaged one
-    users = open_lock(directory / USERS)
+    try:
+        users = open_lock(directory / USERS)
+    except OSError as error:
+        raise file_system_error(path, error) from error
     try:
         if not try_lock(users, fcntl.LOCK_EX):
             raise StoreBusyError(path, "is open in another process, or in this one: compact it when nobody uses it")
@@ -48,8 +51,8 @@ def compact(path: Path | str) -> CompactReport:
 def _compact(path: Path, directory: Path) -> CompactReport:
     data, folder = directory / DATA_NAME, directory / _COPY_FOLDER
     shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
-    folder.mkdir()
     try:
+        folder.mkdir()
         before = data.stat().st_size
         with lmdb.open(os.fsencode(directory), max_dbs=0, readonly=True, lock=False) as env:
             env.copy(str(folder), compact=True)

@@ -16,7 +16,8 @@ from typing import Final, Literal, TypeAlias
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
 from samebits.cas.environment import OBJECTS, ROWS, SUBTREES, UNFINISHED, Transaction
-from samebits.cas.errors import CasError, DamagedObjectError
+from samebits.cas.errors import CasError, DamagedObjectError, file_system_error
+from samebits.cas.files import replacing_file
 from samebits.cas.node import decode_node, references
 from samebits.cas.reads import SCAN_OBJECTS, object_key
 from samebits.cas.records import ObjectRecord, decode_record, row_key
@@ -102,15 +103,22 @@ def fsck(
 
 
 def quarantine(store: Store, problems: Sequence[Problem]) -> list[Digest]:
-    """Take what is damaged out of the store, into its folder ``quarantine``; return what has to be fetched again."""
+    """Take what is damaged out of the store, into its folder ``quarantine``; return what has to be fetched again.
+
+    Raises FileError or StoreFullError where there is no room; what is not in the folder by then is still in the store.
+    """
     folder = store.environment.directory / QUARANTINE
-    folder.mkdir(exist_ok=True)
-    for problem in problems:
-        if not problem.is_missing:
-            kept: dict[str, bytes] = {}
-            store.environment.write(lambda t, d=problem.digest, k=kept: _take_out(t, d, k))  # type: ignore[misc]
-            for name, data in kept.items():
-                (folder / name).write_bytes(data)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise file_system_error(store.path, error) from error
+    for digest in [problem.digest for problem in problems if not problem.is_missing]:
+        with store.environment.reading() as transaction:
+            kept = _damaged_parts(transaction, digest)
+        for name, data in kept.items():
+            with replacing_file(folder / name) as file:
+                file.write(data)
+        store.environment.write(lambda transaction, digest=digest: _take_out(transaction, digest))  # type: ignore[misc]
     return [problem.digest for problem in problems]
 
 
@@ -190,21 +198,36 @@ def _problems(store: Store, found: _Findings, named: list[tuple[str, Digest]]) -
         yield Problem(digest, reason, digest not in found.damaged, tuple(needed[digest]))
 
 
-def _take_out(transaction: Transaction, digest: Digest, kept: dict[str, bytes]) -> None:
-    """Delete a damaged object's record and its damaged rows, all of which goes into `kept`; mark its intact rows."""
+def _damaged_parts(transaction: Transaction, digest: Digest) -> dict[str, bytes]:
+    """Return a damaged object's record and its damaged rows, by the names of the files to keep them in."""
+    data = transaction.get(OBJECTS, digest.raw)
+    if data is None:
+        return {}
+    kept = {f"{digest}.record": bytes(data)}
+    for key in _row_keys(digest, bytes(data)):
+        row = transaction.get(ROWS, key)
+        if row is not None and row_key(row) != key:
+            kept[f"{key.hex()}.row"] = bytes(row)
+    return kept
+
+
+def _take_out(transaction: Transaction, digest: Digest) -> None:
+    """Delete a damaged object's record and its damaged rows; mark its intact rows."""
     data = transaction.get(OBJECTS, digest.raw)
     if data is None:
         return
-    kept[f"{digest}.record"] = bytes(data)
-    try:
-        keys: tuple[bytes, ...] = decode_record(digest, bytes(data)).row_keys
-    except DamagedObjectError:
-        keys = ()
-    for key in keys:
+    for key in _row_keys(digest, bytes(data)):
         row = transaction.get(ROWS, key)
         if row is not None and row_key(row) == key:
             transaction.put(UNFINISHED, key, int(time.time()).to_bytes(8, "big"))
         elif row is not None:
-            kept[f"{key.hex()}.row"] = bytes(row)
             transaction.delete(ROWS, key)
     transaction.delete(OBJECTS, digest.raw)
+
+
+def _row_keys(digest: Digest, encoded: bytes) -> tuple[bytes, ...]:
+    """Return the keys in an object's record, none if that is damaged."""
+    try:
+        return decode_record(digest, encoded).row_keys
+    except DamagedObjectError:
+        return ()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from samebits.cas.errors import StoreBusyError
+from samebits.cas.errors import StoreBusyError, file_system_error
 
 USERS: Final = "users.lock"
 BATCHES: Final = "batches.lock"
@@ -39,6 +40,14 @@ def open_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except PermissionError:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _open_lock_of(path: Path, lock: Path) -> int:
+    """Return a descriptor of a lock file of the store `path`; raises StoreError."""
+    try:
+        return open_lock(lock)
+    except OSError as error:
+        raise file_system_error(path, error) from error
 
 
 def try_lock(descriptor: int, operation: int) -> bool:
@@ -98,7 +107,12 @@ class Gate:
 @contextmanager
 def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
     """Keep all batches out; raises StoreBusyError when one stays open for longer than `timeout_s`."""
-    gate, batches = open_lock(directory / GATE), open_lock(directory / BATCHES)
+    gate = _open_lock_of(path, directory / GATE)
+    try:
+        batches = _open_lock_of(path, directory / BATCHES)
+    except BaseException:
+        os.close(gate)
+        raise
     try:
         fcntl.flock(gate, fcntl.LOCK_EX)
         deadline = time.monotonic() + timeout_s
@@ -115,7 +129,7 @@ def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
 @contextmanager
 def only_collector(path: Path, directory: Path) -> Iterator[None]:
     """Be the one that collects garbage; raises StoreBusyError if somebody is already."""
-    descriptor = open_lock(directory / COLLECTOR)
+    descriptor = _open_lock_of(path, directory / COLLECTOR)
     try:
         if not try_lock(descriptor, fcntl.LOCK_EX):
             raise StoreBusyError(path, "garbage is being collected already")
@@ -158,19 +172,27 @@ class Lease:
 
 
 def living_leases(directory: Path) -> dict[str, int]:
-    """Return when each living lease began, by identity; the files of dead processes are removed."""
+    """Return when each living lease began, by identity; the files of dead processes are removed.
+
+    What is no regular file is no lease. Raises StoreError for one that can't be read: its process may live.
+    """
     found: dict[str, int] = {}
     folder = directory / LEASES
     for file in folder.iterdir() if folder.is_dir() else ():
         try:
+            if not stat.S_ISREG(file.lstat().st_mode):
+                continue
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            raise file_system_error(directory.parent, error) from error
         try:
             if try_lock(descriptor, fcntl.LOCK_EX):
                 # its process died; a new file may belong to one that is about to lock it
                 if not file.name.startswith("new-") or time.time() - os.fstat(descriptor).st_mtime > _NEW_S:
-                    file.unlink(missing_ok=True)
+                    with suppress(OSError):  # somebody else's: it stays, and says nothing
+                        file.unlink(missing_ok=True)
                 continue
             first = os.pread(descriptor, 64, 0).split(b" ")[0]
             found[file.name] = int(first) if first.isdigit() else 0

@@ -54,6 +54,7 @@ class PendingWrites:
     size_bytes: int = 0  # what is pending
     rows_seen: int = 0
     new_bytes: int = 0  # content that commits have added so far
+    failure: BaseException | None = None  # of a flush: what was pending is lost, so the batch can't end well any more
 
     def add_row(self, row: MeasuredRow) -> None:
         """Take a row of an object that goes on; writes out what is pending when that is a transaction's worth."""
@@ -86,17 +87,24 @@ class PendingWrites:
     def flush(self) -> None:
         """Write what is pending in one transaction; after an error nothing is pending and nothing of it is visible.
 
+        The error is raised again by every flush that follows, whatever the batch's owner did about it.
         Then a garbage collection that waits is let in. What this batch relies on is safe from it: rows of objects
         that go on are marked, and records that were touched stay.
         """
+        if self.failure is not None:
+            raise self.failure
         gate = self.environment.gate()
         wanted = gate.is_wanted()
         rows, records, subtrees = self.rows, self.records, self.subtrees
         self.rows, self.records, self.subtrees, self.size_bytes = {}, {}, {}, 0
         marks = self.incomplete if wanted else self.incomplete.intersection(rows)
         if rows or records or subtrees or marks:
-            began = self.environment.lease().began_s
-            self.new_bytes += self.environment.write(lambda t: _write(t, rows, records, subtrees, marks, began))
+            try:
+                began = self.environment.lease().began_s
+                self.new_bytes += self.environment.write(lambda t: _write(t, rows, records, subtrees, marks, began))
+            except BaseException as error:
+                self.failure = error
+                raise
         if wanted:
             gate.leave()
             gate.enter()
