@@ -259,7 +259,7 @@ class Environment:
             with self._file_errors():
                 shared = acquire(data, lambda: self._open(data, create=create))
         except lmdb.Error as error:
-            raise self._wrap(error, write=False) from error
+            raise self._wrap(error, write=not self._read_only) from error
         if shared.read_only and not self._read_only:
             release(shared)
             raise StoreError(self._path, "is not writable")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.cas.fault_workers import ALL_GARBAGE_S, MIB, put_something, repair, safetensors_bytes
+from tests.cas.kill_workers import ALL_GARBAGE_S, MIB, put_something, repair, safetensors_bytes
 from tests.cas.zygote import KILLED, Job, Outcome, Zygote, zygote
 
 from samebits.cas.compact import compact
@@ -118,7 +118,7 @@ def change(pins: dict[str, Digest], name: str, address: str) -> None:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with zygote(tmp_path_factory.mktemp("zygote") / "log") as started:
+    with zygote("kill_workers", tmp_path_factory.mktemp("zygote") / "log") as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""Processes to kill, a fork each: `fault_workers.py` imports everything once, and forks a worker for each job."""
+"""Processes to kill, a fork each: a program imports everything once, and forks a worker for each job."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cas import fault_workers
-
 KILLED = -signal.SIGKILL
-Job = tuple[str, Sequence[object]]  # a name in fault_workers.WORK, and its arguments
+Job = tuple[str, Sequence[object]]  # the name of a worker that the program has, and its arguments
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(slots=True)
@@ -36,15 +35,13 @@ class Outcome:
 class Zygote:
     """A process that forks workers."""
 
-    def __init__(self, log: Path) -> None:
-        """What the workers write on stderr goes to `log`."""
+    def __init__(self, program: str, log: Path, prefix: Sequence[str] = ()) -> None:
+        """What workers write on stderr goes to `log`; `prefix` is a command that runs the program's."""
         self.log = log
+        command = [*prefix, sys.executable, "-m", f"tests.cas.{program}"]
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(fault_workers.__file__))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
+                command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
             )
         self._rest = b""
 
@@ -117,9 +114,9 @@ class Zygote:
 
 
 @contextmanager
-def zygote(log: Path) -> Iterator[Zygote]:
-    """Start a process that forks workers, and end it."""
-    process = Zygote(log)
+def zygote(program: str, log: Path, prefix: Sequence[str] = ()) -> Iterator[Zygote]:
+    """Start a program of `tests/cas` that forks workers, and end it."""
+    process = Zygote(program, log, prefix)
     try:
         yield process
     finally:

@@ -1,8 +1,4 @@
-"""What the processes of the fault tests do until they are killed, and the process that forks them.
-
-Run as a program: imports everything once, then reads jobs, a line of JSON with a list of ``[name, arguments]`` each, forks
-a worker for each of them, and reaps them when the next line comes. Workers say on the same pipe what is done, a line each.
-"""
+"""What the processes of the fault tests do until they are killed."""
 
 from __future__ import annotations
 
@@ -10,18 +6,17 @@ import itertools
 import json
 import os
 import random
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from tests.cas.worker_protocol import say, serve
 
 from samebits.cas.compact import compact
 from samebits.cas.digest import Digest
 from samebits.cas.directories import get_directory, put_directory
 from samebits.cas.environment import OBJECTS, ROWS
-from samebits.cas.errors import CasError
 from samebits.cas.files import get_file, put_file
 from samebits.cas.fsck import fsck, quarantine
 from samebits.cas.gc import collect_garbage
@@ -35,19 +30,6 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZES: Final = (0, 1, 16 * KIB, 16 * KIB + 1, MIB - 1, MIB, MIB + 1, 2 * MIB + 1, 5 * MIB)
 MANY_ROWS: Final = 34 * MIB  # more than one transaction writes
 ALL_GARBAGE_S: Final = -2.0  # a grace time that protects nothing, not even what was put this second
-
-_number = 0  # of this worker among those of its job
-
-
-def write_line(*words: object) -> None:
-    """Write a line into the pipe in one piece: several processes do."""
-    os.write(1, f"{' '.join(map(str, words))}\n".encode())
-
-
-def say(*words: object) -> None:
-    """Tell the test that something is done, at once and whole."""
-    write_line(_number, *words)
-
 
 def pin(store: Store, name: str, digest: Digest) -> None:
     """Pin an object; the test knows that it may be pinned, and then that it is."""
@@ -230,37 +212,5 @@ WORK: Final[dict[str, Callable[..., None]]] = {
 }
 
 
-def work(number: int, name: str, arguments: list[Any]) -> None:
-    """Be a worker, and end the process."""
-    global _number
-    _number = number
-    code = 1
-    try:
-        WORK[name](*arguments)
-        code = 0
-    except CasError as error:
-        say("error", type(error).__name__, str(error).replace("\n", "\\n"))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def serve() -> None:
-    """Fork workers, as the lines of the input say."""
-    for line in sys.stdin:
-        children = []
-        for number, (name, arguments) in enumerate(json.loads(line)):
-            child = os.fork()
-            if child == 0:
-                work(number, name, arguments)
-            children.append(child)
-        write_line("pids", *children)
-        sys.stdin.readline()  # until then their process numbers are theirs
-        for number, child in enumerate(children):
-            write_line("end", number, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        write_line("done")
-
-
 if __name__ == "__main__":
-    serve()
+    serve(WORK)
