@@ -1,4 +1,4 @@
-"""The files of the LMDB environment: what LMDB takes for granted of them, and dies of (SIGBUS) or misreads if it isn't so."""
+"""What LMDB takes for granted of its files, and what it dies of (SIGBUS) or misreads if it isn't so."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ _LOCK_NAME: Final = "lock.mdb"
 _LOCK_SIZE_BYTES: Final = 64 * (MAX_READERS + 2)  # LMDB's header, and 64 bytes for each reader
 
 
-def is_emptied(directory: Path) -> bool:
-    """Return whether a database that had something has an empty file now: LMDB would begin a new one there.
+def find_fault(directory: Path) -> str | None:
+    """Return what is wrong with a database's file if LMDB must not touch it; the file is there.
 
-    A process that was killed when it made a store may leave an empty file too, but nobody has put anything then.
+    LMDB waits for ever at a pipe, and begins a new database in an empty file. That a process leaves too which was
+    killed when it made a store, but nobody has put anything then.
     """
     data = directory / DATA_NAME
-    return data.exists() and data.stat().st_size == 0 and (directory / GATE).exists()
+    if not data.is_file():
+        return f"{DATA_NAME} is not a regular file"
+    if data.stat().st_size == 0 and (directory / GATE).exists():
+        return f"{DATA_NAME} is empty"
+    return None
 
 
 def reserve_lock_file(directory: Path) -> None:

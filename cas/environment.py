@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
-from samebits.cas.database_files import DATA_NAME, MAX_READERS, is_emptied, reserve_lock_file
+from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, reserve_lock_file
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import FULL_CODES, EncodingError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, Gate, Lease, open_lock
@@ -270,8 +270,8 @@ class Environment:
             if not create or self._read_only:
                 raise StoreError(self._path, "there is no store here")
             self._directory.mkdir(parents=True, exist_ok=True)
-        elif is_emptied(self._directory):
-            raise StoreError(self._path, f"is damaged: {data.name} is empty")
+        elif (fault := find_fault(self._directory)) is not None:
+            raise StoreError(self._path, f"is damaged: {fault}")
         writable = os.access(self._directory, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
         users = _lock_users(self._directory, writable=writable)
         try:

@@ -238,6 +238,10 @@ def _collect(place: Place) -> None:
         collect_garbage(store, grace_s=-2)
 
 
+def _compact(place: Place) -> None:
+    compact(place.store)
+
+
 def _mend(place: Place) -> None:
     with Store(place.store) as store, closing(open_remote(str(place.copy))) as remote:
         pull(remote, store, quarantine(store, fsck(store).problems))
@@ -272,11 +276,13 @@ OPERATIONS: Final[dict[str, Callable[[Place], None]]] = {
     "export": _export,
     "pin": _pin,
     "collect": _collect,
-    "compact": lambda place: compact(place.store) and None,
+    "compact": _compact,
     "mend": _mend,
     "create": _create,
     "read": _read,
 }
 
 if __name__ == "__main__":
-    serve({work.__name__: work for work in (mount, unmount, make_objects, put_store, fill, make_room, do, check, damage)})
+    serve(
+        {work.__name__: work for work in (mount, unmount, make_objects, put_store, fill, make_room, do, check, damage)}
+    )

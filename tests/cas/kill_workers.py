@@ -31,6 +31,7 @@ SIZES: Final = (0, 1, 16 * KIB, 16 * KIB + 1, MIB - 1, MIB, MIB + 1, 2 * MIB + 1
 MANY_ROWS: Final = 34 * MIB  # more than one transaction writes
 ALL_GARBAGE_S: Final = -2.0  # a grace time that protects nothing, not even what was put this second
 
+
 def pin(store: Store, name: str, digest: Digest) -> None:
     """Pin an object; the test knows that it may be pinned, and then that it is."""
     say("will", name, digest)

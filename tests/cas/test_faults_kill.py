@@ -1,4 +1,4 @@
-"""200 kills -9 at any moment of a put, pull, push, gc, ...: nothing breaks, and nothing is lost that was told to be done.
+"""200 kills -9 at any moment of a put, pull, push, gc, ...: nothing breaks, and nothing that was told done is lost.
 
 After each one the store opens, `fsck` of every byte is clean, what was acknowledged is there, and the next put, garbage
 collection and compaction work. A store lives on over many kills, so damage would add up.
@@ -125,7 +125,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 @pytest.fixture(scope="module")
 def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Victim]]:
     """The stores by what is done to them."""
-    yield (found := {})
+    found: dict[str, Victim] = {}
+    yield found
     for victim in found.values():
         shutil.rmtree(victim.path.parent)
 

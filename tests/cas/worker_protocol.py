@@ -1,8 +1,8 @@
 """What a program of workers, and the test that it works for, say to each other (zygote.py is the other side).
 
 The program imports everything once and then reads jobs, in each line a JSON list of ``[name, arguments]``. It forks a
-worker for each and says ``pids ...``. Workers say what is done: their number in the job, and words. With the next line of
-its input the program reaps them: ``end NUMBER STATUS`` for each, and ``done``.
+worker for each and says ``pids ...``. Workers say what is done: their number in the job, and words. With the next line
+of its input the program reaps them: ``end NUMBER STATUS`` for each, and ``done``.
 """
 
 from __future__ import annotations
