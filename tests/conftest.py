@@ -23,7 +23,7 @@ FAULTS = {
 
 
 def count_faults(reports: Iterable[pytest.TestReport]) -> str:
-    """Return the line for the tests that passed, and how many processes LMDB ended; empty if there are no such tests."""
+    """Return the line for the tests that passed, and how many processes LMDB ended; empty if none passed."""
     counts: Counter[str] = Counter()
     died: Counter[str] = Counter()
     for report in reports:
