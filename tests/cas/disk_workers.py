@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
@@ -57,9 +58,10 @@ class Place:
         return self.beside / "copy"
 
 
-def mount(disk: str, size_bytes: int) -> None:
+def mount(disk: str, size_bytes: int, most_files: int) -> None:
     """Put a file system in memory at a folder, for this program alone."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", disk], check=True)
+    options = f"size={size_bytes},nr_inodes={most_files}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", disk], check=True)
 
 
 def unmount(disk: str) -> None:
@@ -106,9 +108,22 @@ def fill(disk: str, leave_bytes: int) -> None:
                 left -= file.write(bytes(min(left, MIB)))
 
 
+def use_up_files(disk: str) -> None:
+    """Have no further file fit on a disk, however small."""
+    folder = Path(disk) / "filler"
+    folder.mkdir()
+    with suppress(OSError):
+        for number in itertools.count():
+            (folder / f"{number}").touch()
+
+
 def make_room(disk: str) -> None:
-    """Take away what `fill` has written."""
-    (Path(disk) / "filler").unlink()
+    """Take away what the two above have written."""
+    filler = Path(disk) / "filler"
+    if filler.is_dir():
+        shutil.rmtree(filler)
+    else:
+        filler.unlink()
 
 
 def do(what: str, disk: str, beside: str, largest_file_bytes: int | None) -> None:
@@ -189,7 +204,7 @@ def _go_on_in_a_batch(place: Place) -> None:
         with store.batch():
             first = store.put_blob(b"first")
             with suppress(StoreError):
-                store.put_blob(random.Random(1).randbytes(20 * MIB))
+                store.put_blob(random.Random(1).randbytes(34 * MIB))  # more than waits for the batch's end
             store.put_blob(b"second")
         assert store.has(first)
 
@@ -284,5 +299,8 @@ OPERATIONS: Final[dict[str, Callable[[Place], None]]] = {
 
 if __name__ == "__main__":
     serve(
-        {work.__name__: work for work in (mount, unmount, make_objects, put_store, fill, make_room, do, check, damage)}
+        {
+            work.__name__: work
+            for work in (mount, unmount, make_objects, put_store, fill, use_up_files, make_room, do, check, damage)
+        }
     )

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -88,6 +89,8 @@ def put(store_path: str, seed: int, folder: str) -> None:
         for number in itertools.count():
             digest = put_something(store, source, place)
             say("put", digest)
+            if source.random() < 0.1:
+                time.sleep(0.03)  # collections begin and end meanwhile; a living process's puts stay
             if source.random() < 0.5:
                 pin(store, f"{seed}/{number}", digest)
                 pinned.append(f"{seed}/{number}")

@@ -14,7 +14,7 @@ import pytest
 from tests.cas.disk_workers import MIB, OPERATIONS
 from tests.cas.zygote import Outcome, Zygote, zygote
 
-DISK_SIZE_BYTES = 48 * MIB
+DISK_SIZE_BYTES, MOST_FILES = 48 * MIB, 300
 FULL, FILE, REMOTE = "StoreFullError", "FileError", "RemoteError"
 NEEDS_LITTLE = {"read", "pin", "collect", "create", "put_small"}
 # what an operation on a full disk ends with
@@ -88,16 +88,20 @@ def beside(workers: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("leave_bytes", [0, 80_000, 3 * MIB])
+@pytest.mark.parametrize("leave_bytes", [0, 80_000, 3 * MIB, None])
 @pytest.mark.parametrize("what", OPERATIONS)
-def test_full_disk(small_disk: tuple[Zygote, Path], beside: Path, what: str, leave_bytes: int) -> None:
+def test_full_disk(small_disk: tuple[Zygote, Path], beside: Path, what: str, leave_bytes: int | None) -> None:
+    """With no room, with some, and (None) with room, but not for another file."""
     workers, disk = small_disk
-    run(workers, "mount", disk, DISK_SIZE_BYTES)
+    run(workers, "mount", disk, DISK_SIZE_BYTES, MOST_FILES)
     run(workers, "put_store", disk, beside)
     damaged = what == "mend"
     if damaged:
         run(workers, "damage", disk)
-    run(workers, "fill", disk, leave_bytes)
+    if leave_bytes is None:
+        run(workers, "use_up_files", disk)
+    else:
+        run(workers, "fill", disk, leave_bytes)
     outcome = workers.run("do", what, str(disk), str(beside), None)
     needs_little = what in NEEDS_LITTLE or leave_bytes == 3 * MIB
     if not (needs_little and outcome.status == 0):
