@@ -11,8 +11,8 @@ from typing import Final
 
 import lmdb
 
-from samebits.cas.environment import DATA_NAME, FULL_CODES
-from samebits.cas.errors import StoreBusyError, StoreError, StoreFullError
+from samebits.cas.database_files import DATA_NAME
+from samebits.cas.errors import FULL_CODES, StoreBusyError, StoreError, StoreFullError
 from samebits.cas.locks import USERS, open_exclusive, try_lock
 from samebits.cas.store import ENVIRONMENT_FOLDER, Store
 
@@ -45,8 +45,8 @@ def compact(path: Path | str) -> CompactReport:
 def _compact(path: Path, directory: Path) -> CompactReport:
     data, folder = directory / DATA_NAME, directory / _COPY_FOLDER
     shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
-    folder.mkdir()
     try:
+        folder.mkdir()
         before = data.stat().st_size
         with lmdb.open(os.fsencode(directory), max_dbs=0, readonly=True, lock=False) as env:
             env.copy(str(folder), compact=True)

@@ -8,7 +8,6 @@ the canonical msgpack of ``{"format": "samebits-cas", "version": 2}``.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import sys
@@ -21,8 +20,9 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
+from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, reserve_lock_file
 from samebits.cas.encoding import decode, encode
-from samebits.cas.errors import EncodingError, StoreError, StoreFullError
+from samebits.cas.errors import FULL_CODES, EncodingError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, Gate, Lease, open_lock
 from samebits.cas.shared import SharedEnvironment, acquire, release
 from samebits.cas.upgrade import OLD_FORMAT_RECORD, upgrade_records
@@ -38,16 +38,13 @@ META: Final = "meta"
 FORMAT_KEY: Final = b"format"
 COLLECTING_KEY: Final = b"collecting"
 FORMAT_RECORD: Final = encode({"format": "samebits-cas", "version": 2})
-DATA_NAME: Final = "data.mdb"
 
 # Address space, not disk: the file grows as it is filled. Smaller ones are for processes with limited address space.
 _MAP_SIZES_BYTES: Final = tuple(size for size in (1 << 40, 64 << 30, 8 << 30, 1 << 30) if size <= sys.maxsize)
-_MAX_READERS: Final = 1022
 _RESERVE_BYTES: Final = 4 << 20  # how far a store that is full may grow so that something can be deleted
 _OLD_TABLES: Final = (ROWS, OBJECTS, PINS, META)  # of version 1
 _TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
-FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 R = TypeVar("R")
 
@@ -265,7 +262,7 @@ class Environment:
             with self._file_errors():
                 shared = acquire(data, lambda: self._open(data, create=create))
         except lmdb.Error as error:
-            raise self._wrap(error, write=False) from error
+            raise self._wrap(error, write=not self._read_only) from error
         if shared.read_only and not self._read_only:
             release(shared)
             raise StoreError(self._path, "is not writable")
@@ -276,9 +273,13 @@ class Environment:
             if not create or self._read_only:
                 raise StoreError(self._path, "there is no store here")
             self._directory.mkdir(parents=True, exist_ok=True)
+        elif (fault := find_fault(self._directory)) is not None:
+            raise StoreError(self._path, f"is damaged: {fault}")
         writable = os.access(self._directory, os.W_OK) and (not data.exists() or os.access(data, os.W_OK))
         users = _lock_users(self._directory, writable=writable)
         try:
+            if writable:
+                reserve_lock_file(self._directory)
             env = _open_lmdb(self._directory, self._map_sizes, read_only=not writable)
         except BaseException:
             _close_lock(users)
@@ -298,9 +299,7 @@ class Environment:
         try:
             yield
         except OSError as error:
-            if error.errno in FULL_CODES:
-                raise StoreFullError(self._path, f"can't be written ({error.strerror})") from error
-            raise StoreError(self._path, error.strerror or str(error)) from error
+            raise file_system_error(self._path, error) from error
 
     def _open_tables_at_any_size(self, env: Any, *, create: bool, read_only: bool) -> dict[str, Any]:
         """Open the databases; follows a map that another process makes larger meanwhile."""
@@ -381,7 +380,7 @@ def _open_lmdb(directory: Path, map_sizes: tuple[int, ...], *, read_only: bool) 
                 os.fsencode(directory),
                 map_size=size,
                 max_dbs=len(_TABLES),
-                max_readers=_MAX_READERS,
+                max_readers=MAX_READERS,
                 max_spare_txns=0,  # a child of a fork clears cached ones when it closes what it inherited
                 readonly=read_only,
                 lock=not read_only or os.access(directory / "lock.mdb", os.W_OK),

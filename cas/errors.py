@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from samebits.cas.digest import Digest
+
+
+# What the system says where there is no room (EIO: LMDB says so of a write that was cut short).
+FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class CasError(Exception):
@@ -92,6 +97,15 @@ class StoreBusyError(StoreError):
 
 class StoreFullError(StoreError):
     """The disk or the store's map is full; nothing of the transaction that failed is visible."""
+
+
+def file_system_error(path: Path, error: OSError) -> StoreError:
+    """Return what the file system says of one of the files of the store `path` as one of ours."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL_CODES:
+        return StoreFullError(path, f"can't be written ({reason})")
+    name = f"{Path(os.fsdecode(error.filename)).name}: " if error.filename is not None else ""
+    return StoreError(path, f"{name}{reason}")
 
 
 class FileError(CasError):

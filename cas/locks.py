@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from samebits.cas.errors import StoreBusyError, StoreError
+from samebits.cas.errors import StoreBusyError, StoreError, file_system_error
 
 USERS: Final = "users.lock"
 BATCHES: Final = "batches.lock"
@@ -58,8 +59,14 @@ def try_lock(descriptor: int, operation: int) -> bool:
 
 @contextmanager
 def open_exclusive(path: Path) -> Iterator[int]:
-    """Open a lock file to lock it exclusively for a while: no child of a fork that happens meanwhile keeps the lock."""
-    descriptor = open_lock(path)
+    """Open a lock file to lock it exclusively for a while: no child of a fork that happens meanwhile keeps the lock.
+
+    Raises StoreError.
+    """
+    try:
+        descriptor = open_lock(path)
+    except OSError as error:
+        raise file_system_error(path.parent.parent, error) from error
     _exclusive.add(descriptor)
     try:
         yield descriptor
@@ -223,19 +230,27 @@ class Lease:
 
 
 def living_leases(directory: Path) -> dict[str, int]:
-    """Return when each living lease began, by identity; the files of dead processes are removed."""
+    """Return when each living lease began, by identity; the files of dead processes are removed.
+
+    What is no regular file is no lease. Raises StoreError for one that can't be read: its process may live.
+    """
     found: dict[str, int] = {}
     folder = directory / LEASES
     for file in folder.iterdir() if folder.is_dir() else ():
         try:
+            if not stat.S_ISREG(file.lstat().st_mode):
+                continue
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            raise file_system_error(directory.parent, error) from error
         try:
             if try_lock(descriptor, fcntl.LOCK_EX):
                 # its process died; a new file may belong to one that is about to lock it
                 if not file.name.startswith("new-") or time.time() - os.fstat(descriptor).st_mtime > _NEW_S:
-                    file.unlink(missing_ok=True)
+                    with suppress(OSError):  # somebody else's: it stays, and says nothing
+                        file.unlink(missing_ok=True)
                 continue
             first = os.pread(descriptor, 64, 0).split(b" ")[0]
             found[file.name] = int(first) if first.isdigit() else 0

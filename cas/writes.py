@@ -66,7 +66,7 @@ class PendingWrites:
     size_bytes: int = 0  # what is pending
     rows_seen: int = 0
     new_bytes: int = 0  # content that commits have added so far
-    failure: BaseException | None = None
+    failure: BaseException | None = None  # of a commit: what was pending is lost, so the batch can't end well
 
     def add_row(self, row: MeasuredRow) -> None:
         """Take a row of an object that goes on; writes out what is pending when that is a transaction's worth."""
@@ -116,6 +116,7 @@ class PendingWrites:
     def flush(self) -> None:
         """Write what is pending in one transaction; after an error nothing of it is visible.
 
+        The error is raised again by every flush that follows, whatever the batch's owner did about it.
         Then a garbage collection that waits is let in. What this batch relies on is safe from it: rows of objects
         that go on are marked, and records that were touched stay.
         """

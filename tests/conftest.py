@@ -1,0 +1,46 @@
+"""The line that says how many faults the store was put through.
+
+It is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+# what is counted, by the beginning of a test's file and name
+FAULTS = {
+    "kills": r"test_faults_kill\.py::test_kill_",
+    "disk": r"test_faults_disk\.py::",
+    "database": r"test_(faults_database|store_damage)\.py::",
+    "hostile remotes": r"test_remotes_hostile\.py::",
+    "hostile files": r"test_(formats_\w+|safetensors)\.py::test_\w*(refuse|hostile)",
+    "fuzz targets": r"test_\w*fuzz\w*\.py::",
+}
+
+
+def count_faults(reports: Iterable[pytest.TestReport]) -> str:
+    """Return the line for the tests that passed, and how many processes LMDB ended; empty if none passed."""
+    counts: Counter[str] = Counter()
+    died: Counter[str] = Counter()
+    for report in reports:
+        for name, pattern in FAULTS.items():
+            if re.search(rf"tests/cas/{pattern}", report.nodeid):
+                counts[name] += 1
+        died.update(str(value) for key, value in report.user_properties if key == "died" and value)
+    found = [f"{counts[name]} {name}" for name in FAULTS if counts[name]]
+    if not found:
+        return ""
+    ended = ", ".join(f"{count} {name}" for name, count in sorted(died.items()))
+    return f"faults: {', '.join(found)}" + (f" (LMDB ended a process on damaged pages: {ended})" if ended else "")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the line."""
+    reports = [report for report in terminalreporter.stats.get("passed", []) if isinstance(report, pytest.TestReport)]
+    line = count_faults(reports)
+    if line:
+        terminalreporter.write_line(line)
