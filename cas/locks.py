@@ -32,6 +32,8 @@ GATE: Final = "gate.lock"
 COLLECTOR: Final = "collector.lock"
 LEASES: Final = "leases"
 _POLL_S: Final = 0.002
+_PRESS_S: Final = 1.0  # how long a sweep keeps new batches out while an old one stays open
+_RETREAT_S: Final = 0.2  # how long it lets them in then
 _NEW_S: Final = 60.0
 _UNWRITABLE_CODES: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -178,13 +180,24 @@ class Gate:
 def alone(path: Path, directory: Path, timeout_s: float) -> Iterator[None]:
     """Keep all batches out; raises StoreBusyError when one stays open for longer than `timeout_s`."""
     with open_exclusive(directory / GATE) as gate, open_exclusive(directory / BATCHES) as batches:
-        fcntl.flock(gate, fcntl.LOCK_EX)
         deadline = time.monotonic() + timeout_s
-        while not try_lock(batches, fcntl.LOCK_EX):
+        while not _shut(gate, batches, deadline):
             if time.monotonic() > deadline:
                 raise StoreBusyError(path, f"a batch of puts has been open for {timeout_s:g} s; try again later")
-            time.sleep(_POLL_S)
+            time.sleep(_RETREAT_S)
         yield
+
+
+def _shut(gate: int, batches: int, deadline: float) -> bool:
+    """Keep new batches out and wait for the open ones; if that takes long, let them in again and return False."""
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    until = min(deadline, time.monotonic() + _PRESS_S)
+    while not try_lock(batches, fcntl.LOCK_EX):
+        if time.monotonic() > until:
+            fcntl.flock(gate, fcntl.LOCK_UN)
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samebits.cas.errors import RemoteError
+from samebits.cas.errors import RemoteError, StoreError
 from samebits.cas.pins import pin_key
 from samebits.cas.pulling import pull
 from samebits.cas.pushing import push
@@ -14,8 +14,18 @@ __all__ = ["Progress", "TransferReport", "clone", "pull", "push"]
 
 
 def clone(remote: Remote, store: Store, *, progress: Progress | None = None, workers: int = 8) -> TransferReport:
-    """Pull everything that the remote has pinned, and pin it under the same names; raises what `pull` raises."""
+    """Pull everything that the remote has pinned, and pin it under the same names.
+
+    Raises StoreError, before anything is pulled, if the store has one of these pins for another object; and what `pull`
+    raises.
+    """
     pins = remote.pins()
+    ours = store.pins()
+    for name, digest in pins.items():
+        if ours.get(name, digest) != digest:
+            raise StoreError(
+                store.path, f"its pin {name!r} is another object than the remote's; unpin it, or pull instead"
+            )
     for name in pins:
         try:
             pin_key(name)

@@ -141,9 +141,7 @@ class PendingWrites:
         if self.rows or self.records or self.subtrees or self.relied or marks:
             not_before_s = max(self.visit.since_s, self.environment.lease().began_s)
             self.written.update(self.rows)
-            pending = _Pending(
-                self.rows, self.records, self.subtrees, self.relied, marks, self.written, not_before_s
-            )
+            pending = _Pending(self.rows, self.records, self.subtrees, self.relied, marks, self.written, not_before_s)
             self.new_bytes += self.environment.write(partial(_write, pending))
         rows = self.rows
         self._forget()  # only now: until they are in the database other threads read rows from here

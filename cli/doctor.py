@@ -40,7 +40,9 @@ def doctor_command(store: StoreOption = None, json: JsonOption = False) -> None:
                 "arithmetic": ARITHMETIC,
                 **{f"device {name}": _device_text(found) for name, found in devices.items()},
                 "store": f"{path}: {stored['state']}",
-                "rows": "checked by compiled code" if COMPILED else "checked by NumPy: slow (install with a C compiler)",
+                "rows": "checked by compiled code"
+                if COMPILED
+                else "checked by NumPy: slow (install with a C compiler)",
                 **versions,
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def test_npz_members_of_the_large_form(store: Store, tmp_path: Path, monkeypatch
     arrays: dict[str, Array] = {"a": np.arange(300_000), "b": np.ones(1)}
     tree = put_arrays(store, arrays)
     export(store, tree, tmp_path / "small.npz")
-    monkeypatch.setattr("samebits.cas.export._ZIP64_SIZE_BYTES", 0)
+    monkeypatch.setattr(sys.modules["samebits.cas.export"], "_ZIP64_SIZE_BYTES", 0)
     export(store, tree, tmp_path / "large.npz")
     assert (tmp_path / "large.npz").stat().st_size == (tmp_path / "small.npz").stat().st_size + 2 * 20
     with np.load(tmp_path / "large.npz") as loaded:

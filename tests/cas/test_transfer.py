@@ -18,7 +18,7 @@ from tests.cas.remote_places import KIB, MIB, QuietHandler, addresses, make_obje
 
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.encoding import Value
-from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, RemoteError
+from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, RemoteError, StoreError
 from samebits.cas.fetch import check_objects
 from samebits.cas.node import Node
 from samebits.cas.pulling import ROWS_IN_FLIGHT
@@ -272,6 +272,20 @@ def test_push_of_damaged_rows_sends_none_of_them(store: Store, target: Store) ->
     with pytest.raises(DamagedObjectError, match=str(digest)):
         push(store, StoreRemote(target), [digest])
     assert addresses(target) == set()
+
+
+def test_clone_moves_no_pin_of_ours(store: Store, target: Store) -> None:
+    theirs, ours = store.put_blob(b"theirs"), target.put_blob(b"ours")
+    store.pin("model", theirs)
+    target.pin("model", ours)
+    with pytest.raises(StoreError, match="its pin 'model' is another object"):
+        clone(StoreRemote(store), target)
+    assert target.pins() == {"model": ours}
+    assert not target.has(theirs)
+    target.unpin("model")
+    clone(StoreRemote(store), target)
+    clone(StoreRemote(store), target)
+    assert target.pins() == {"model": theirs}
 
 
 def test_clone_refuses_pins_that_can_be_none(store: Store, target: Store) -> None:
