@@ -18,7 +18,7 @@ from typing import Final
 from samebits.cas.digest import Digest
 from samebits.cas.encoding import Value
 from samebits.cas.errors import FileError, FileFormatError, NodeError
-from samebits.cas.files import errors_named, put_file, read_file, sync_folder
+from samebits.cas.files import errors_named, put_file, read_file, refuse_inside, sync_folder
 from samebits.cas.node import Node
 from samebits.cas.store import Store
 from samebits.cas.tree import check_name
@@ -78,6 +78,7 @@ def put_directory(store: Store, path: Path | str, *, raw: bool = False) -> Store
         files = tuple(
             _put_entry(store, name, file, raw=raw, notes=notes) for name, file in list_files(path, store.path).items()
         )
+        notes += [f"{name}: an empty folder, which is not kept" for name in empty_folders(path)]
         digest = store.put_node(directory_node({file.name: file.digest for file in files}))
     size_bytes = sum(file.size_bytes for file in files)
     return StoredDirectory(digest, path.resolve().name, files, size_bytes, store.new_bytes - before, tuple(notes))
@@ -89,6 +90,7 @@ def get_directory(store: Store, digest: Digest, path: Path | str) -> int:
     Returns the size of all files in bytes. Raises FileError for a folder that is there and not empty, or a name that
     the file system can't have, NodeError for an object that is not a directory, and what reads raise.
     """
+    refuse_inside(store, Path(path))
     entries = read_directory(store.get_node(digest))
     target = _new_folder(Path(path))
     with errors_named(target):
@@ -133,6 +135,12 @@ def list_files(root: Path, refused: Path | None = None) -> dict[str, Path]:
                 else:
                     pending.append((f"{prefix}{path.name}/", path, (*above, _real_folder(path, inside, above))))
     return dict(sorted(found.items(), key=lambda entry: entry[0].encode()))
+
+
+def empty_folders(root: Path) -> list[str]:
+    """Return the names of the folders under a folder that hold nothing at all."""
+    found = [Path(folder) for folder, folders, files in os.walk(root) if not folders and not files]
+    return sorted(str(folder.relative_to(root)) for folder in found if folder != root)
 
 
 def _children(folder: Path) -> Iterator[Path]:

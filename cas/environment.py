@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
+import numpy as np
 
 from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, reserve_lock_file
+from samebits.cas.digest import Buffer
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import FULL_CODES, EncodingError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, Gate, Lease, open_lock
@@ -49,6 +51,15 @@ _MAX_UNWRITTEN_PAGES: Final = 16
 R = TypeVar("R")
 
 
+def equal_bytes(first: Buffer, second: Buffer) -> bool:
+    """Return whether two buffers are equal; other threads run meanwhile."""
+    if len(first) != len(second):
+        return False
+    words = len(first) // 8
+    one, other = (np.frombuffer(buffer, np.uint64, words) for buffer in (first, second))
+    return bool(np.array_equal(one, other)) and first[8 * words :] == second[8 * words :]
+
+
 @dataclass(slots=True)
 class Transaction:
     """Reads and writes of one LMDB transaction. A memoryview it gives out is valid only until the transaction ends."""
@@ -69,7 +80,7 @@ class Transaction:
         """Write a value unless the key is there; return whether it was written."""
         return bool(self.handle.put(key, value, overwrite=False, db=self.tables[table]))
 
-    def put(self, table: str, key: bytes, value: bytes) -> None:
+    def put(self, table: str, key: bytes, value: bytes | bytearray | memoryview) -> None:
         """Write a value in place of any other."""
         self.handle.put(key, value, db=self.tables[table])
 

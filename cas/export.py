@@ -20,7 +20,7 @@ from samebits.cas.digest import Digest
 from samebits.cas.directories import DIRECTORY_KIND
 from samebits.cas.dtype import numpy_dtype
 from samebits.cas.errors import FileError, NodeError
-from samebits.cas.files import replacing_file
+from samebits.cas.files import refuse_inside, replacing_file
 from samebits.cas.formats import WEIGHTS_KIND
 from samebits.cas.formats.safetensors import MAX_HEADER_SIZE_BYTES, METADATA
 from samebits.cas.store import Store
@@ -57,6 +57,7 @@ def export(
     are none, and what reads raise.
     """
     path = Path(path)
+    refuse_inside(store, path)
     chosen = file_format(path) if format is None else format
     tensors, left_out_bytes = _collect(store, digest, name)
     if not tensors:

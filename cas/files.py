@@ -55,6 +55,7 @@ def get_file(store: Store, digest: Digest, path: Path | str) -> int:
     can't be written, and what reads raise for objects that are missing or damaged.
     """
     path = Path(path)
+    refuse_inside(store, path)
     parts = _parts(store, digest)
     size_bytes = 0
     with replacing_file(path) as file:
@@ -73,14 +74,14 @@ def read_file(store: Store, digest: Digest) -> Iterator[bytes]:
 
 
 def _put_blob(store: Store, path: Path) -> Digest:
-    with path.open("rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
+    with path.open("rb") as file, store.batch(join=True):
+        before = os.fstat(file.fileno())
         try:
-            digest = store.put_section(file.fileno(), 0, size_bytes)
+            digest = store.put_section(file.fileno(), 0, before.st_size)
         except EOFError:
             raise FileError(path, "became shorter while it was read") from None
-        if os.fstat(file.fileno()).st_size != size_bytes:
-            raise FileError(path, "became longer while it was read")
+        if _version(path.stat()) != _version(before):
+            raise FileError(path, "changed while it was read")
         return digest
 
 
@@ -114,6 +115,12 @@ def _parts(store: Store, digest: Digest) -> list[Digest]:
         return weights_parts(node)
     hint = f"; its elements are the blob {node.body.get('blob')!s}" if node.kind == TENSOR_KIND else ""
     raise ObjectKindError(digest, node.kind, f"a file{hint}")
+
+
+def refuse_inside(store: Store, path: Path) -> None:
+    """Raise FileError for a path within the store's own folder: writing there would destroy it."""
+    if path.resolve().is_relative_to(store.environment.directory.resolve()):
+        raise FileError(path, "is within the store itself")
 
 
 @contextmanager

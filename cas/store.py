@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ class _ThreadState(threading.local):
 
     pending: PendingWrites | None = None
     new_bytes: int = 0
+    watcher: Callable[[int], object] | None = None
 
 
 class Store:
@@ -131,7 +132,7 @@ class Store:
         gate = self._environment.gate()
         visit = gate.enter()
         try:
-            writes = PendingWrites(self._environment, gate, visit)
+            writes = PendingWrites(self._environment, gate, visit, watcher=self._thread.watcher)
             self._thread.pending = writes
             try:
                 yield
@@ -141,6 +142,15 @@ class Store:
                 self._thread.new_bytes += writes.new_bytes
         finally:
             gate.leave(visit)
+
+    @contextmanager
+    def watching(self, watcher: Callable[[int], object]) -> Iterator[None]:
+        """Have `watcher` told the size in bytes of each row that this thread's batches take, in the block."""
+        self._thread.watcher = watcher
+        try:
+            yield
+        finally:
+            self._thread.watcher = None
 
     def put_blob(self, data: Buffer) -> Digest:
         """Store raw bytes, which must not change meanwhile, and return their address."""

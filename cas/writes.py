@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -26,6 +26,7 @@ from samebits.cas.environment import (
     UNFINISHED,
     Environment,
     Transaction,
+    equal_bytes,
 )
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, ObjectNotFoundError, StoreError
 from samebits.cas.locks import Gate, Visit
@@ -66,12 +67,15 @@ class PendingWrites:
     size_bytes: int = 0  # what is pending
     rows_seen: int = 0
     new_bytes: int = 0  # content that commits have added so far
+    watcher: Callable[[int], object] | None = None  # told the size of each row that is taken, in bytes
     failure: BaseException | None = None  # of a commit: what was pending is lost, so the batch can't end well
 
     def add_row(self, row: MeasuredRow) -> None:
         """Take a row of an object that goes on; writes out what is pending when that is a transaction's worth."""
         is_new = row.data is not None and row.key not in self.rows
         self.rows_seen += 1
+        if self.watcher is not None:
+            self.watcher(row.size_bytes)
         if self.rows_seen % _LOOK_ROWS == 0 and self.gate.is_wanted():
             self.flush()  # there may be nothing to write for a long time
         self._make_room(row.size_bytes if is_new else 0)
@@ -219,6 +223,8 @@ def _write(pending: _Pending, transaction: Transaction) -> int:
     for key, row in pending.rows.items():
         if transaction.put_new(ROWS, key, row):
             new_bytes += len(row)
+        elif not _is_row(transaction, key, row):
+            transaction.put(ROWS, key, row)  # it was damaged
     for key, value in pending.subtrees.items():
         transaction.put(SUBTREES, key, value)
     for key in pending.marks:
@@ -231,6 +237,11 @@ def _write(pending: _Pending, transaction: Transaction) -> int:
         for digest in (*pending.records, *pending.relied):
             transaction.put(TOUCHES, digest.raw, b"")
     return new_bytes
+
+
+def _is_row(transaction: Transaction, key: bytes, row: Buffer) -> bool:
+    stored = transaction.get(ROWS, key)
+    return stored is not None and equal_bytes(stored, row)
 
 
 def _write_record(

@@ -1,5 +1,5 @@
 """`python -m samebits.cli`."""
 
-from samebits.cli.main import main
+from samebits.cli.samebits_main import main
 
 main()

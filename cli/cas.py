@@ -16,9 +16,11 @@ from samebits.cas.files import read_file
 from samebits.cas.paths import Resolved, resolve
 from samebits.cas.pins import kept_name
 from samebits.cas.tensor import TENSOR_KIND
+from samebits.cas.transfer import Progress as ByteReport
 from samebits.cas.tree import TREE_KIND
 from samebits.cli.cas_show import diff_command, list_command, show_command
 from samebits.cli.cas_store import (
+    check_pin,
     compact_command,
     fsck_command,
     gc_command,
@@ -27,8 +29,17 @@ from samebits.cli.cas_store import (
     set_pin,
     unpin_command,
 )
-from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.options import (
+    ForceOption,
+    JsonOption,
+    NameArgument,
+    StoreOption,
+    open_existing_store,
+    open_store,
+    store_path,
+)
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text, stderr
+from samebits.cli.progress import byte_progress
 from samebits.cli.remotes import clone_command, pull_command, push_command
 
 app = typer.Typer(help="The content-addressed store: put files, get them back byte for byte.", no_args_is_help=True)
@@ -56,6 +67,7 @@ def put_command(
     pin: Annotated[
         str | None, typer.Option("--pin", metavar="NAME", help="Pin it (only one) under this name, not kept/ADDRESS.")
     ] = None,
+    force: ForceOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -72,7 +84,18 @@ def put_command(
         stored = []
         for file in files:
             put = put_directory if file.is_dir() else put_file
-            done = put(opened, file, raw=raw)
+            if pin is not None and not force:
+                check_pin(opened, pin, None, force=False)
+            total, taken = _size_bytes(file), 0
+            with byte_progress(f"put {printable(file.name)}") as report:
+
+                def watch(size_bytes: int, report: ByteReport = report, total: int = total) -> None:
+                    nonlocal taken
+                    taken += size_bytes
+                    report(min(taken, total), total)
+
+                with opened.watching(watch):
+                    done = put(opened, file, raw=raw)
             set_pin(opened, kept_name(done.digest) if pin is None else pin, done.digest)
             stored.append(_put_fields(done))
             if not json:
@@ -143,6 +166,12 @@ def export_command(
         "left_out_bytes": wrote.left_out_bytes,
     }
     print_json(fields) if json else print_fields(fields)
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files of a folder, as far as can be seen; only to show progress."""
+    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _put_fields(stored: StoredFile | StoredDirectory) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from samebits.cas.gc import GRACE_S
 from samebits.cas.paths import resolve
 from samebits.cas.remotes import open_remote
 from samebits.cas.transfer import pull
-from samebits.cli.options import JsonOption, NameArgument, StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.options import (
+    ForceOption,
+    JsonOption,
+    NameArgument,
+    StoreOption,
+    open_existing_store,
+    open_store,
+    store_path,
+)
 from samebits.cli.output import (
     EXIT_DIFFERENT,
     CommandError,
@@ -34,12 +42,14 @@ _SHOWN_REFERRERS = 3
 def pin_command(
     pin: Annotated[str, typer.Argument(help="The name to give.", metavar="PIN")],
     name: NameArgument,
+    force: ForceOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Give an object a name; it stays in the store, with all that it refers to, as long as it has one."""
     with Store(store_path(store), create=False) as opened:
         digest = resolve(opened, name).digest
+        check_pin(opened, pin, digest, force=force)
         set_pin(opened, pin, digest)
     fields = {"pin": pin, "digest": digest}
     print_json(fields) if json else print_fields(fields)
@@ -97,7 +107,7 @@ def gc_command(
         return
     verb = "would remove" if dry_run else "removed"
     removed = f"{report.objects} objects, {report.rows} rows, {size_text(report.size_bytes)}"
-    print(f"{verb} {removed}; {report.kept_objects} objects stay")
+    print(f"{verb} {removed}; {report.kept_objects} objects stay (what was put in the last {grace:g} hours too)")
 
 
 @command
@@ -144,6 +154,13 @@ def fsck_command(
     _print_report(report, fetched, json=json)
     if report.problems:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def check_pin(store: Store, name: str, digest: Digest | None, *, force: bool) -> None:
+    """Raise CommandError for a pin that names another object, unless `force`; without `digest` any other."""
+    pinned = store.pins().get(name)
+    if pinned is not None and pinned != digest and not force:
+        raise CommandError(f"pin {name} names {pinned} already; --force moves it")
 
 
 def set_pin(store: Store, name: str, digest: Digest) -> None:

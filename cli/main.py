@@ -1,4 +1,4 @@
-"""The command `samebits`."""
+"""The commands of `samebits`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 import samebits
 from samebits.cli import cas, jobs, log
 from samebits.cli.doctor import doctor_command
-from samebits.cli.process import run_command_line
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
 from samebits.cli.verify import verify_command
@@ -43,8 +42,3 @@ def root(
     ] = False,
 ) -> None:
     """Verifiable machine learning."""
-
-
-def main() -> None:
-    """Run the command line `samebits`."""
-    run_command_line(app, "samebits")

@@ -15,6 +15,7 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="DIR", envvar="SAMEBITS_STORE", help="The store. Default: the user's data folder."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, everything else on stderr.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Move a pin that names another object.")]
 NameArgument = Annotated[
     str,
     typer.Argument(help="ADDRESS (or its first 8 or more characters) or PIN, and /path/inside.", metavar="NAME"),

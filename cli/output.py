@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from samebits.cas import CasError, Digest
+from samebits.cli.interrupts import EXIT_INTERRUPTED
 from samebits.exec.errors import ExecError
 from samebits.kernels.errors import KernelError
 from samebits.ledger import LedgerError
@@ -22,7 +23,6 @@ R = TypeVar("R")
 
 EXIT_DIFFERENT = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 OUR_ERRORS = (CasError, KernelError, LedgerError, ExecError)
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from samebits.cli.allocator import keep_freed_memory
-from samebits.cli.output import EXIT_BAD_INPUT, EXIT_INTERRUPTED, printable
+from samebits.cli.output import EXIT_BAD_INPUT, printable
 
 
 def run_command_line(application: typer.Typer, name: str) -> None:
@@ -20,9 +20,6 @@ def run_command_line(application: typer.Typer, name: str) -> None:
     command = typer.main.get_command(application)
     try:
         code = command.main(prog_name=name, standalone_mode=False)
-    except KeyboardInterrupt:
-        print("samebits: interrupted", file=sys.stderr)
-        code = EXIT_INTERRUPTED
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error, file=sys.stderr)

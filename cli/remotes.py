@@ -15,8 +15,8 @@ from samebits.cas.paths import resolve
 from samebits.cas.pins import kept_name
 from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.transfer import TransferReport, clone, pull, push
-from samebits.cli.cas_store import set_pin
-from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.cas_store import check_pin, set_pin
+from samebits.cli.options import ForceOption, JsonOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_json, printable, size_text
 from samebits.cli.progress import byte_progress
 
@@ -29,7 +29,11 @@ EndpointOption = Annotated[
 ]
 PinOption = Annotated[
     str | None,
-    typer.Option("--pin", metavar="NAME", help="Pin the address (only one) under this name, not kept/ADDRESS."),
+    typer.Option(
+        "--pin",
+        metavar="NAME",
+        help="Pin the address (only one) under this name; default: its own pin's, or kept/ADDRESS.",
+    ),
 ]
 
 
@@ -49,8 +53,9 @@ def push_command(
         with closing(open_remote(remote, create=True, writable=True, endpoint=endpoint)) as there:
             with byte_progress("push") as progress:
                 report = push(opened, there, roots, progress=progress)
-            for root in roots:
-                _pin_there(there, kept_name(root) if pin is None else pin, root)
+            ours = opened.pins()
+            for text, root in zip(addresses, roots, strict=True):
+                _pin_there(there, _pin_name(pin, text, root, ours), root)
     _print_report("pushed", report, {"pin": pin} if pin else {}, json=json)
 
 
@@ -59,6 +64,7 @@ def pull_command(
     remote: RemoteArgument,
     addresses: RootsArgument,
     pin: PinOption = None,
+    force: ForceOption = False,
     endpoint: EndpointOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -66,12 +72,16 @@ def pull_command(
     """Copy objects, with all that they refer to, from a remote; every byte is verified. They are pinned here."""
     with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(store) as opened:
         named = any(not _is_address(text) for text in addresses)
-        roots = _find_roots(addresses, there.pins() if named else {})
+        theirs = there.pins() if named else {}
+        roots = _find_roots(addresses, theirs)
         _check_pin(pin, roots)
+        names = [_pin_name(pin, text, root, theirs) for text, root in zip(addresses, roots, strict=True)]
+        for name, root in zip(names, roots, strict=True):
+            check_pin(opened, name, root, force=force)
         with byte_progress("pull") as progress:
             report = pull(there, opened, roots, progress=progress)
-        for root in roots:
-            set_pin(opened, kept_name(root) if pin is None else pin, root)
+        for name, root in zip(names, roots, strict=True):
+            set_pin(opened, name, root)
     _print_report("pulled", report, {"roots": [str(root) for root in roots]}, json=json)
 
 
@@ -91,6 +101,13 @@ def clone_command(
         with byte_progress("clone") as progress:
             report = clone(there, opened, progress=progress)
     _print_report("cloned", report, {"pins": {name: str(digest) for name, digest in pins.items()}}, json=json)
+
+
+def _pin_name(given: str | None, text: str, root: Digest, pins: Mapping[str, Digest]) -> str:
+    """Return the pin to set for what `text` named: the one given, the pin that it was named by, or kept/ADDRESS."""
+    if given is not None:
+        return given
+    return text if pins.get(text) == root else kept_name(root)
 
 
 def _is_address(text: str) -> bool:

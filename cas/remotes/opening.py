@@ -26,6 +26,8 @@ def open_remote(
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
+        if ":" in text.partition("/")[0] and not Path(text).exists():
+            raise RemoteError(text, "names another machine, which can't be reached that way (./NAME is a folder here)")
         return _open_path(Path(text), text, create=create, writable=writable)
     if scheme == "file":
         parts = urlsplit(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samebits.cas.digest import hash_blob
+from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.errors import CasError, DamagedObjectError, FileError, ObjectKindError, ObjectNotFoundError
 from samebits.cas.files import StoredFile, get_file, put_file
 from samebits.cas.node import Node
@@ -95,3 +95,26 @@ def test_put_file_takes_a_weights_file_of_any_case_and_raw_as_a_blob(store: Stor
     path.write_bytes(b"junk")
     with pytest.raises(CasError, match="raw=True"):
         put_file(store, path)
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.safetensors"])
+def test_put_file_refuses_a_file_that_changes_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A file of the same length that another process wrote to was stored as a mixture that it never was."""
+    path = tmp_path / name
+    header = b'{"a":{"dtype":"U8","shape":[40000],"data_offsets":[0,40000]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(40_000))
+    put_section = Store.put_section
+
+    def change(self: Store, descriptor: int, start: int, stop: int) -> Digest:
+        with path.open("r+b") as file:
+            file.seek(20_000)
+            file.write(os.urandom(8))
+        os.utime(path, ns=(1, 1))
+        return put_section(self, descriptor, start, stop)
+
+    monkeypatch.setattr(Store, "put_section", change)
+    with pytest.raises(FileError, match="changed while it was read"):
+        put_file(store, path)
+    assert [info for info in store.objects() if info.kind == "node"] == []

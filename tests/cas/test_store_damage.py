@@ -197,3 +197,16 @@ def test_discard_damaged_takes_a_record_that_does_not_decode(tmp_path: Path) -> 
         assert store.discard_damaged(digest)
         store.put_blob(b"x")
         assert store.get_blob(digest) == b"x"
+
+
+@pytest.mark.parametrize("what", ROW_EDITS)
+def test_putting_again_mends(tmp_path: Path, what: str) -> None:
+    """A row of the right key was taken for the row: the put said all is well, and the object stayed damaged."""
+    with Store(tmp_path) as store:
+        digest = store.put_blob(LARGE)
+    edit_value(tmp_path, b"rows", *ROW_EDITS[what])
+    with Store(tmp_path) as store:
+        before = store.new_bytes
+        assert store.put_blob(LARGE) == digest
+        assert store.get_blob(digest) == LARGE
+        assert store.new_bytes - before == (4 if what == "row missing" else 0)

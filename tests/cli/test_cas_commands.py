@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,68 @@ def test_repair_leaves_what_the_remote_does_not_have(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
         assert store.get_blob(digests["there"]) == data["there"]
         assert store.has(digests["nowhere"])
+
+
+def test_a_pin_is_not_moved_without_force(cas: Commands, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    cas("put", tmp_path / "one", "--pin", "model")
+    before = cas.json("pins")
+    assert "model names" in cas("put", tmp_path / "two", "--pin", "model", code=2).stderr
+    assert cas.json("pins") == before
+    cas("put", tmp_path / "two", "--pin", "model", "--force")
+    assert cas.json("pins") == {"model": str(hash_blob(b"two"))}
+    cas("pin", "model", hash_blob(b"two"))
+    assert "--force" in cas("pin", "model", hash_blob(b"one"), code=2).stderr
+    cas("pin", "model", hash_blob(b"one"), "--force")
+    assert cas.json("pins") == {"model": str(hash_blob(b"one"))}
+
+
+def test_nothing_is_written_into_the_store_itself(cas: Commands, tmp_path: Path, model: str) -> None:
+    inside = cas.store / "cas"
+    for arguments in (
+        ("get", f"{model}/config.json", "-o", inside / "data.mdb"),
+        ("get", model, "-o", inside / "new"),
+        ("export", model, "-o", inside / "x.npz"),
+        ("get", f"{model}/model.safetensors/layer.weight", "-o", inside / "w.npy"),
+    ):
+        assert "is within the store itself" in cas(*arguments, code=2).stderr
+    assert cas.json("fsck")["problems"] == []
+
+
+def test_empty_folders_are_told(cas: Commands, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "a" / "empty").mkdir(parents=True)
+    (tmp_path / "folder" / "file").write_text("x")
+    assert cas.json("put", tmp_path / "folder")[0]["notes"] == ["a/empty: an empty folder, which is not kept"]
+
+
+def test_gc_keeps_what_is_pinned_or_young_and_compact_gives_space_back(cas: Commands, model: str) -> None:
+    assert cas.json("gc", "--grace", "0")["objects"] == 0
+    assert [*cas.json("unpin", model)] == [f"kept/{model}"]
+    assert "no pin" in cas("unpin", model, code=2).stderr
+    kept = cas.json("gc", "--dry-run")["kept_objects"]
+    assert cas.json("gc") == {"dry_run": False, "objects": 0, "rows": 0, "size_bytes": 0, "kept_objects": kept}
+    time.sleep(1.1)  # what was put in this second stays
+    assert cas.json("gc", "--grace", "0", "--dry-run")["objects"] == kept
+    assert cas.json("gc", "--grace", "0")["objects"] == kept
+    report = cas.json("compact")
+    assert report["after_size_bytes"] < report["before_size_bytes"] / 10
+    assert "--grace" in cas("gc", "--grace", "-1", code=2).stderr
+    assert "--from" in cas("fsck", "--repair", code=2).stderr
+    assert "unknown level" in cas("fsck", "--level", "deep", code=2).stderr
+
+
+def test_interrupt_while_the_command_starts_is_one_line() -> None:
+    program = """
+import builtins, sys
+load = builtins.__import__
+def interrupted(name, *rest, **more):
+    if name == "samebits.cli.cas":
+        raise KeyboardInterrupt
+    return load(name, *rest, **more)
+from samebits.cli.cas_main import main
+builtins.__import__ = interrupted
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "samebits: interrupted\n")

@@ -121,3 +121,26 @@ def test_serve_without_its_packages_says_what_to_install(
     done = CliRunner().invoke(app, ["serve", "--port", "0", "--store", str(source[0])])
     assert done.exit_code == 2
     assert 'pip install "samebits[remote]"' in done.stderr
+
+
+def test_names_travel(tmp_path: Path, source: tuple[Path, Digest]) -> None:
+    store, root = source
+    remote, target = tmp_path / "remote", tmp_path / "target"
+    cas("push", remote, "runs/one", "--store", store)
+    cas("pull", remote, "runs/one", "--store", target)
+    with Store(target) as opened:
+        assert opened.pins() == {"runs/one": root}
+        other = opened.put_blob(b"other")
+        opened.pin("runs/one", other)
+    assert "--force" in cas("pull", remote, "runs/one", "--store", target, code=2).stderr
+    cas("pull", remote, "runs/one", "--store", target, "--force")
+    cas("pull", remote, root, "--store", target)
+    with Store(target) as opened:
+        assert opened.pins() == {f"kept/{root}": root, "runs/one": root}
+
+
+def test_a_host_is_no_folder(tmp_path: Path, source: tuple[Path, Digest], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store, root = source
+    assert "another machine" in cas("push", "host:/models", root, "--store", store, code=2).stderr
+    assert not (tmp_path / "host:").exists()
