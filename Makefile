@@ -36,6 +36,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_store
 
 conformance: $(STAMP)
 	$(BIN)/python -m tests.kernels.conformance --device opencl --write
