@@ -21,7 +21,7 @@ from blake3 import blake3
 from samebits.cas.digest import Buffer
 from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction, equal_bytes
 from samebits.cas.parallel import run_ahead
-from samebits.cas.records import ROW_SIZE_BYTES, row_key
+from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, row_key
 from samebits.cas.subtree import subtree_value
 
 _VALUE_SIZE_BYTES: Final = 32
@@ -42,7 +42,7 @@ _buffers: deque[_RowBuffer] = deque()  # of rows that were read and are done wit
 class MeasuredRow:
     """A row with its key and its value (None for the only row of an object)."""
 
-    data: Buffer | None  # None if the store has the row, undamaged
+    data: Buffer | None  # None if the store has the row, undamaged, and it is not an object that goes into its record
     size_bytes: int
     key: bytes  # 32 bytes
     value: bytes | None  # 32 bytes
@@ -67,6 +67,8 @@ def known_value(environment: Environment, key: bytes, index: int) -> bytes | Non
 def measure_row(environment: Environment, data: Buffer, index: int, *, alone: bool) -> MeasuredRow:
     """Measure one row."""
     key = row_key(data)
+    if alone and len(data) <= INLINE_SIZE_BYTES:
+        return MeasuredRow(data, len(data), key, None, None)  # goes into the record, whatever rows there are
     kept = None if _has_row(environment, key, data) else data
     if alone:
         return MeasuredRow(kept, len(data), key, None, None)

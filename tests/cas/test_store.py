@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from samebits.cas.digest import hash_blob, hash_node
+from samebits.cas.digest import Digest, hash_blob, hash_node
+from samebits.cas.environment import OBJECTS
 from samebits.cas.errors import (
     DigestMismatchError,
     EncodingError,
@@ -19,6 +23,8 @@ from samebits.cas.errors import (
     ObjectNotFoundError,
     StoreError,
 )
+from samebits.cas.files import put_file
+from samebits.cas.fsck import fsck
 from samebits.cas.node import Node, encode_node, node_address
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES
 from samebits.cas.store import Store
@@ -109,6 +115,46 @@ def test_equal_rows_are_stored_once(store: Store) -> None:
     assert store.new_bytes == MIB + 4
     store.put_blob(b"x" + row)
     assert store.new_bytes == 2 * MIB + 5
+
+
+@pytest.mark.parametrize("size", [1, 100, 16 * 1024, 16 * 1024 + 1])
+def test_a_blob_that_is_the_last_row_of_another_has_its_bytes(store: Store, tmp_path: Path, size: int) -> None:
+    """The store had such a row already, so a small blob was put as a record without its bytes."""
+    tail = b"t" * size
+    large = store.put_blob(bytes(1 << 20) + tail)
+    (tmp_path / "tail").write_bytes(tail)
+    puts = (
+        lambda: store.put_blob(tail),
+        lambda: store.put_stream(io.BytesIO(tail)),
+        lambda: put_file(store, tmp_path / "tail").digest,
+    )
+    for put in puts:
+        digest = put()
+        assert store.get_blob(digest) == tail
+        assert b"".join(store.read_rows(digest)) == tail
+        store.environment.write(lambda transaction, digest=digest: transaction.delete(OBJECTS, digest.raw))  # type: ignore[misc]
+    assert store.get_blob(large) == bytes(1 << 20) + tail
+
+
+RELATED = st.tuples(st.sampled_from([b"", b"a", b"b", b"ab", b"ba"]), st.sampled_from([0, 1, 16 * KIB, 16 * KIB + 1]))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(RELATED, min_size=1, max_size=4), max_size=4), st.sampled_from(["put_blob", "put_stream"]))
+def test_blobs_that_share_rows_come_back(batches: list[list[tuple[bytes, int]]], how: str) -> None:
+    """Each is some rows out of two, and a tail; they are put in any order, together or alone."""
+    rows = {ord("a"): b"a" * MIB, ord("b"): b"b" * MIB}
+    with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
+        put: dict[Digest, bytes] = {}
+        for batch in batches:
+            with store.batch():
+                for letters, size in batch:
+                    data = b"".join(rows[letter] for letter in letters) + b"t" * size
+                    digest = store.put_blob(data) if how == "put_blob" else store.put_stream(io.BytesIO(data))
+                    put[digest] = data
+                    assert store.get_blob(digest) == data
+        assert all(store.get_blob(digest) == data for digest, data in put.items())
+        assert fsck(store).problems == ()
 
 
 def test_a_blob_and_a_node_of_the_same_bytes_are_two_objects(store: Store) -> None:
