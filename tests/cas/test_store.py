@@ -6,6 +6,7 @@ import io
 import os
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_a_blob_that_is_the_last_row_of_another_has_its_bytes(store: Store, tmp_
     tail = b"t" * size
     large = store.put_blob(bytes(1 << 20) + tail)
     (tmp_path / "tail").write_bytes(tail)
-    puts = (
+    puts: tuple[Callable[[], Digest], ...] = (
         lambda: store.put_blob(tail),
         lambda: store.put_stream(io.BytesIO(tail)),
         lambda: put_file(store, tmp_path / "tail").digest,
