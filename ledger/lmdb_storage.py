@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import lmdb
 
+from samebits.cas.database_files import reserve_lock_file
 from samebits.ledger.errors import MissingEntryError, StorageError
 from samebits.ledger.keyfile import sync_directory
 
@@ -198,6 +199,8 @@ def _open_lmdb(path: Path, *, writable: bool, create: bool) -> Any:
 
     Who may not write the lock file reads without a lock, and a writer does not know of that reader.
     """
+    if writable:
+        reserve_lock_file(path)  # a full disk would end the process
     for size in MAP_SIZES_BYTES:
         try:
             return lmdb.open(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cas.test_formats_gguf import field, make_file, string, tensor
 from tests.cas.weight_files import dict_pickle, make_checkpoint, plan_or_refuse, save_torch, tensor_code
@@ -97,6 +97,7 @@ def test_any_bytes_are_planned_or_refused(name: str, kept: int, data: bytes) -> 
     plan_or_refuse(VALID[name][:kept] + data, name)
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(st.sampled_from(sorted(VALID)), EDITS)
 def test_accepted_files_come_back(name: str, edits: list[tuple[str, float, bytes, float]]) -> None:
     data = edited(VALID[name], edits)

@@ -10,7 +10,7 @@ import json
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samebits.cas.digest import Digest, hash_blob, hash_node
@@ -183,6 +183,7 @@ def test_framed_answers_are_cut_where_they_say_or_refused(data: bytes, most: int
     assert write_frames(frames) == data
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(data=any_bytes(NODE))
 def test_a_store_takes_a_node_only_as_it_is_written(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     with Store(tmp_path_factory.getbasetemp() / "fuzzed") as store:

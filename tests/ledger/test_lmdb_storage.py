@@ -292,3 +292,32 @@ with LmdbLogStorage(Path(sys.argv[1])).writing() as writer:
         contents(storage)
     storage.close()
     assert len(contents(LmdbLogStorage(tmp_path, read_only=True))[0]) == 20
+
+
+def test_a_log_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """LMDB writes its lock file through memory: where that did not fit, the process ended with SIGBUS."""
+    program = """
+import subprocess, sys
+from pathlib import Path
+from samebits.ledger.errors import StorageError
+from samebits.ledger.lmdb_storage import LmdbLogStorage
+disk = Path(sys.argv[1])
+if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], stderr=subprocess.DEVNULL).returncode:
+    sys.exit(77)
+try:
+    (disk / "filler").write_bytes(bytes(2 << 20))
+except OSError:
+    pass
+try:
+    LmdbLogStorage(disk / "log")
+except StorageError as error:
+    print(error)
+"""
+    in_namespace = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", program, str(tmp_path)]
+    try:
+        done = subprocess.run(in_namespace, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1) here, and a full disk needs a mount of its own")
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip("a small file system can't be mounted here")
+    assert (done.returncode, done.stdout) == (0, f"log {tmp_path / 'log'}: No space left on device\n"), done.stderr
