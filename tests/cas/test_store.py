@@ -140,7 +140,7 @@ def test_a_blob_that_is_the_last_row_of_another_has_its_bytes(store: Store, tmp_
 RELATED = st.tuples(st.sampled_from([b"", b"a", b"b", b"ab", b"ba"]), st.sampled_from([0, 1, 16 * KIB, 16 * KIB + 1]))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(RELATED, min_size=1, max_size=4), max_size=4), st.sampled_from(["put_blob", "put_stream"]))
 def test_blobs_that_share_rows_come_back(batches: list[list[tuple[bytes, int]]], how: str) -> None:
     """Each is some rows out of two, and a tail; they are put in any order, together or alone."""
