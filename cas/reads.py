@@ -31,6 +31,7 @@ from samebits.cas.records import (
     decode_record,
     row_key,
 )
+from samebits.cas.row_buffers import give_buffer, take_buffer
 from samebits.cas.row_values import known_value
 from samebits.cas.subtree import COMPILED, root_address, subtree_value
 from samebits.cas.writes import PendingWrites
@@ -111,13 +112,12 @@ class ObjectReader:
 
         def write(index: int) -> bytes:
             known = known_value(self.environment, record.row_keys[index], index)
-
-            def check_and_write(row: memoryview) -> bytes:
-                value = _check_row(digest, record, index, row, known)
-                _write(descriptor, row, offset + index * ROW_SIZE_BYTES)
-                return value
-
-            return self._visit_row(digest, record, index, pending, check_and_write)
+            row = take_buffer()[: record.row_size_bytes(index)]
+            self._visit_row(digest, record, index, pending, lambda stored: copy_bytes(stored, row))
+            value = _check_row(digest, record, index, row, known)
+            _write(descriptor, row, offset + index * ROW_SIZE_BYTES)
+            give_buffer(row)
+            return value
 
         tasks = (partial(write, index) for index in range(len(record.row_keys)))
         check_address(digest, root_address(list(run_ahead(tasks, WINDOW_ROWS))).raw)

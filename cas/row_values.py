@@ -9,7 +9,6 @@ its position is hashed once, and a damaged entry is noticed and not used.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,20 +21,14 @@ from samebits.cas.digest import Buffer
 from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction, equal_bytes
 from samebits.cas.parallel import run_ahead
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, row_key
+from samebits.cas.row_buffers import give_buffer, take_buffer
 from samebits.cas.subtree import subtree_value
 
 _VALUE_SIZE_BYTES: Final = 32
 _CHECK_SIZE_BYTES: Final = 8
 _SMALL_SIZE_BYTES: Final = 64 << 10
-_MAX_BUFFERS: Final = 80  # of 1 MiB
+_TASK_ROWS: Final = 4  # of a file, in one thread: threads that hand over every row wait for each other
 WINDOW_ROWS: Final = 32  # how many rows are read and hashed ahead of the one that is taken
-
-
-class _RowBuffer(bytearray):
-    """Memory that rows of files are read into, one after the other."""
-
-
-_buffers: deque[_RowBuffer] = deque()  # of rows that were read and are done with
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,39 +100,25 @@ def measure_section(environment: Environment, descriptor: int, start: int, stop:
     """Read bytes [start, stop) of a file and measure them, several rows at once; raises EOFError if it is shorter."""
     alone = stop - start <= ROW_SIZE_BYTES
 
-    def measure(offset: int) -> MeasuredRow:
-        size_bytes = min(ROW_SIZE_BYTES, stop - offset)
-        buffer = _take_buffer() if size_bytes > _SMALL_SIZE_BYTES else _RowBuffer(size_bytes)
-        row = memoryview(buffer)[:size_bytes]
-        _read(descriptor, offset, row)
-        found = measure_row(environment, row, (offset - start) // ROW_SIZE_BYTES, alone=alone)
-        if found.data is None:
-            give_buffer(row)
-        return found
+    def measure(first: int) -> list[MeasuredRow]:
+        offsets = range(first, min(stop, first + _TASK_ROWS * ROW_SIZE_BYTES), ROW_SIZE_BYTES)
+        return [_measure_at(environment, descriptor, start, stop, offset, alone=alone) for offset in offsets]
 
-    offsets = range(start, stop, ROW_SIZE_BYTES)
-    return map(measure, offsets) if alone else run_ahead((partial(measure, o) for o in offsets), WINDOW_ROWS)
+    tasks = (partial(measure, first) for first in range(start, stop, _TASK_ROWS * ROW_SIZE_BYTES))
+    return chain.from_iterable(run_ahead(tasks, WINDOW_ROWS // _TASK_ROWS))
 
 
-def kept_data(row: Buffer) -> Buffer:
-    """Return a row's bytes in memory that nobody else changes."""
-    is_ours = isinstance(row, bytes | bytearray) or isinstance(row.obj, _RowBuffer)
-    return row if is_ours else bytes(row)
-
-
-def give_buffer(row: Buffer) -> None:
-    """Let the memory of a row that `measure_section` has read be used again; nobody may look at it any more."""
-    buffer = row.obj if isinstance(row, memoryview) else None
-    if isinstance(buffer, _RowBuffer) and len(buffer) == ROW_SIZE_BYTES and len(_buffers) < _MAX_BUFFERS:
-        _buffers.append(buffer)
-
-
-def _take_buffer() -> _RowBuffer:
-    """Return 1 MiB of memory for a row, used before if possible: new memory costs as much as hashing it."""
-    try:
-        return _buffers.pop()
-    except IndexError:
-        return _RowBuffer(ROW_SIZE_BYTES)
+def _measure_at(
+    environment: Environment, descriptor: int, start: int, stop: int, offset: int, *, alone: bool
+) -> MeasuredRow:
+    """Read and measure the row at an offset of a file, of the section [start, stop)."""
+    size_bytes = min(ROW_SIZE_BYTES, stop - offset)
+    row = (take_buffer() if size_bytes > _SMALL_SIZE_BYTES else memoryview(bytearray(size_bytes)))[:size_bytes]
+    _read(descriptor, offset, row)
+    found = measure_row(environment, row, (offset - start) // ROW_SIZE_BYTES, alone=alone)
+    if found.data is None:
+        give_buffer(row)
+    return found
 
 
 def _read(descriptor: int, offset: int, row: memoryview) -> None:

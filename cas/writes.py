@@ -38,7 +38,8 @@ from samebits.cas.records import (
     is_same_record,
     touch_record,
 )
-from samebits.cas.row_values import MeasuredRow, give_buffer, kept_data, measure_row
+from samebits.cas.row_buffers import give_buffer, kept_data
+from samebits.cas.row_values import MeasuredRow, measure_row
 from samebits.cas.subtree import root_address
 
 FLUSH_SIZE_BYTES: Final = 32 << 20  # the most that one transaction writes
