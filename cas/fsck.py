@@ -21,7 +21,7 @@ from samebits.cas.environment import OBJECTS, ROWS, SUBTREES
 from samebits.cas.errors import CasError, DamagedObjectError, ObjectNotFoundError
 from samebits.cas.files import errors_named
 from samebits.cas.node import decode_node, references
-from samebits.cas.reads import SCAN_OBJECTS, object_key
+from samebits.cas.reads import list_records
 from samebits.cas.records import ObjectRecord, decode_record, row_key
 from samebits.cas.row_values import subtree_entry
 from samebits.cas.store import Store
@@ -83,7 +83,7 @@ def fsck(
     named = [*((f"pin {name}", digest) for name, digest in store.pins().items()), *roots]
     with store.environment.reading() as transaction:
         total, rows = transaction.entries(OBJECTS), transaction.entries(ROWS)
-    for digest, encoded in _records(store):
+    for digest, encoded in list_records(store.environment):
         found.objects += 1
         try:
             record = decode_record(digest, encoded)
@@ -130,19 +130,6 @@ def quarantine(store: Store, problems: Sequence[Problem]) -> list[Digest]:
     ]
 
 
-def _records(store: Store) -> Iterator[tuple[Digest, bytes]]:
-    """Yield every object's record as it lies there."""
-    last: bytes | None = None
-    while True:
-        with store.environment.reading() as transaction:
-            found = transaction.scan(OBJECTS, last, SCAN_OBJECTS)
-        for key, value in found:
-            yield object_key(store.environment, key), value
-        if len(found) < SCAN_OBJECTS:
-            return
-        last = found[-1][0]
-
-
 def _check_object(store: Store, found: _Findings, digest: Digest, record: ObjectRecord) -> None:
     """Check one object as far as the level goes; raises CasError."""
     if record.touched_s > time.time() + _FUTURE_S:
@@ -172,7 +159,7 @@ def _check_loose_rows(store: Store, found: _Findings) -> None:
     """Rehash the rows that no intact object has."""
     last: bytes | None = b""
     known: set[bytes] = set()
-    for digest, encoded in _records(store):
+    for digest, encoded in list_records(store.environment):
         if digest not in found.damaged:
             known.update(decode_record(digest, encoded).row_keys)
     while last is not None:
@@ -194,7 +181,7 @@ def _problems(store: Store, found: _Findings, named: list[tuple[str, Digest]]) -
     for name, digest in named:
         if digest in needed:
             needed[digest].append(name)
-    for digest, encoded in _records(store):
+    for digest, encoded in list_records(store.environment):
         if digest in found.damaged:
             continue
         record = decode_record(digest, encoded)

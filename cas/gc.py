@@ -39,7 +39,7 @@ from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchErro
 from samebits.cas.locks import alone, living_leases, only_collector
 from samebits.cas.node import decode_node, references
 from samebits.cas.pins import read_pins
-from samebits.cas.reads import object_key
+from samebits.cas.reads import list_records, object_key
 from samebits.cas.records import ObjectRecord, decode_record
 from samebits.cas.row_values import forget_row
 from samebits.cas.store import Store
@@ -171,15 +171,9 @@ def _mark(environment: Environment, marks: _Marks, roots: Iterable[Digest]) -> N
         for key, value in transaction.walk(LEASES):
             if _owner(key) in living:
                 pending += _claimed(environment, key, value)
-    after: bytes | None = b""
-    while after is not None:
-        with environment.reading() as transaction:
-            keys = list(islice(transaction.walk(OBJECTS, after), _MARK_OBJECTS))
-        for key, value in keys:
-            digest = object_key(environment, key)
-            if decode_record(digest, value).touched_s >= marks.keep_since_s:
-                pending.append(digest)
-        after = keys[-1][0] + b"\0" if len(keys) == _MARK_OBJECTS else None
+    for digest, encoded in list_records(environment):
+        if decode_record(digest, encoded).touched_s >= marks.keep_since_s:
+            pending.append(digest)
     while pending:
         with environment.reading() as transaction:
             marks.follow(transaction, pending, _MARK_OBJECTS)

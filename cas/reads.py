@@ -134,11 +134,8 @@ class ObjectReader:
             view = out[start : start + record.row_size_bytes(index)]
             self._visit_row(digest, record, index, pending, lambda row: copy_bytes(row, view))
 
-        if len(record.row_keys) == 1:
-            copy(0)
-        else:
-            for _ in run_ahead((partial(copy, index) for index in range(len(record.row_keys))), WINDOW_ROWS):
-                pass
+        for _ in run_ahead((partial(copy, index) for index in range(len(record.row_keys))), WINDOW_ROWS):
+            pass
         threads = blake3.AUTO if len(record.row_keys) > 1 else 1
         hasher = blake3(max_threads=threads) if record.kind == "blob" else _node_hasher(threads)
         check_address(digest, hasher.update(out).digest())
@@ -263,20 +260,20 @@ def copy_bytes(source: memoryview, out: memoryview) -> None:
 
 
 def list_objects(environment: Environment) -> Iterator[ObjectInfo]:
-    """Yield every object in the order of addresses, with one short transaction per 1000."""
-    for digest, record in list_records(environment):
+    """Yield every object in the order of addresses; raises DamagedObjectError at a record that does not decode."""
+    for digest, encoded in list_records(environment):
+        record = decode_record(digest, encoded)
         yield ObjectInfo(digest, record.kind, record.size_bytes)
 
 
-def list_records(environment: Environment) -> Iterator[tuple[Digest, ObjectRecord]]:
-    """Yield every object's record in the order of addresses, with one short transaction per 1000."""
+def list_records(environment: Environment) -> Iterator[tuple[Digest, bytes]]:
+    """Yield every object's record as it lies there, in the order of addresses, with one short transaction per 1000."""
     last: bytes | None = None
     while True:
         with environment.reading() as transaction:
             found = transaction.scan(OBJECTS, last, SCAN_OBJECTS)
         for key, value in found:
-            digest = object_key(environment, key)
-            yield digest, decode_record(digest, value)
+            yield object_key(environment, key), value
         if len(found) < SCAN_OBJECTS:
             return
         last = found[-1][0]
