@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
-import numpy as np
 
 from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, reserve_lock_file
-from samebits.cas.digest import Buffer
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import FULL_CODES, EncodingError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, Gate, Lease, open_lock
@@ -49,15 +47,6 @@ _TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
 
 R = TypeVar("R")
-
-
-def equal_bytes(first: Buffer, second: Buffer) -> bool:
-    """Return whether two buffers are equal; other threads run meanwhile."""
-    if len(first) != len(second):
-        return False
-    words = len(first) // 8
-    one, other = (np.frombuffer(buffer, np.uint64, words) for buffer in (first, second))
-    return bool(np.array_equal(one, other)) and first[8 * words :] == second[8 * words :]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ import mmap
 from collections import deque
 from typing import Final
 
+import numpy as np
+
 from samebits.cas.digest import Buffer
 from samebits.cas.records import ROW_SIZE_BYTES
 
@@ -42,3 +44,12 @@ def kept_data(row: Buffer) -> Buffer:
     """Return a row's bytes in memory that nobody else changes."""
     is_ours = isinstance(row, bytes | bytearray) or isinstance(row.obj, RowBuffer)
     return row if is_ours else bytes(row)
+
+
+def equal_bytes(first: Buffer, second: Buffer) -> bool:
+    """Return whether two buffers are equal; other threads run meanwhile."""
+    if len(first) != len(second):
+        return False
+    words = len(first) // 8
+    one, other = (np.frombuffer(buffer, np.uint64, words) for buffer in (first, second))
+    return bool(np.array_equal(one, other)) and first[8 * words :] == second[8 * words :]

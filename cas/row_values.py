@@ -18,10 +18,10 @@ from typing import Final
 from blake3 import blake3
 
 from samebits.cas.digest import Buffer
-from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction, equal_bytes
+from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction
 from samebits.cas.parallel import run_ahead
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, row_key
-from samebits.cas.row_buffers import give_buffer, take_buffer
+from samebits.cas.row_buffers import equal_bytes, give_buffer, take_buffer
 from samebits.cas.subtree import subtree_value
 
 _VALUE_SIZE_BYTES: Final = 32

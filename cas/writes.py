@@ -26,7 +26,6 @@ from samebits.cas.environment import (
     UNFINISHED,
     Environment,
     Transaction,
-    equal_bytes,
 )
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, ObjectNotFoundError, StoreError
 from samebits.cas.locks import Gate, Visit
@@ -38,7 +37,7 @@ from samebits.cas.records import (
     is_same_record,
     touch_record,
 )
-from samebits.cas.row_buffers import give_buffer, kept_data
+from samebits.cas.row_buffers import equal_bytes, give_buffer, kept_data
 from samebits.cas.row_values import MeasuredRow, measure_row
 from samebits.cas.subtree import root_address
 

@@ -84,8 +84,6 @@ def put_command(
         stored = []
         for file in files:
             put = put_directory if file.is_dir() else put_file
-            if pin is not None and not force:
-                check_pin(opened, pin, None, force=False)
             total, taken = _size_bytes(file), 0
             with byte_progress(f"put {printable(file.name)}") as report:
 
@@ -96,7 +94,9 @@ def put_command(
 
                 with opened.watching(watch):
                     done = put(opened, file, raw=raw)
-            set_pin(opened, kept_name(done.digest) if pin is None else pin, done.digest)
+            name = kept_name(done.digest) if pin is None else pin
+            check_pin(opened, name, done.digest, force=force)
+            set_pin(opened, name, done.digest)
             stored.append(_put_fields(done))
             if not json:
                 _print_put(stored[-1])

@@ -156,8 +156,8 @@ def fsck_command(
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def check_pin(store: Store, name: str, digest: Digest | None, *, force: bool) -> None:
-    """Raise CommandError for a pin that names another object, unless `force`; without `digest` any other."""
+def check_pin(store: Store, name: str, digest: Digest, *, force: bool) -> None:
+    """Raise CommandError for a pin that names another object, unless `force`."""
     pinned = store.pins().get(name)
     if pinned is not None and pinned != digest and not force:
         raise CommandError(f"pin {name} names {pinned} already; --force moves it")

@@ -258,6 +258,7 @@ def test_a_pin_is_not_moved_without_force(cas: Commands, tmp_path: Path) -> None
         (tmp_path / name).write_text(name)
     cas("put", tmp_path / "one", "--pin", "model")
     before = cas.json("pins")
+    cas("put", tmp_path / "one", "--pin", "model")
     assert "model names" in cas("put", tmp_path / "two", "--pin", "model", code=2).stderr
     assert cas.json("pins") == before
     cas("put", tmp_path / "two", "--pin", "model", "--force")
