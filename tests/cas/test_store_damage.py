@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, ObjectNotFoundError
-from samebits.cas.fetch import check_objects
 from samebits.cas.node import Node
+from samebits.cas.reachable import check_objects
 from samebits.cas.records import ObjectRecord, decode_record, encode_record, row_key
 from samebits.cas.store import Store
 
