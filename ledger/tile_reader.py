@@ -33,9 +33,8 @@ class TileReader:
         self._lock = threading.Lock()
         self._edge = {tile.level: TileTree(read_hashes(source, tile)) for tile in edge_tiles(checkpoint.tree_size)}
         if self._edge_without_bundle().root_hash() != checkpoint.root_hash:
-            raise TileError(
-                self._wrong_edge_tile(), f"does not give the root hash of the checkpoint's {self.tree_size}"
-            )
+            problem = f"not what the checkpoint of {self.tree_size} entries says"
+            raise TileError(self._wrong_edge_tile(), problem)
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -11,12 +11,13 @@ from typing import Final, Protocol
 from samebits.cas.errors import RemoteError
 from samebits.cas.remotes.http_client import HttpClient
 from samebits.ledger.errors import TileError
-from samebits.ledger.tiles import ENTRIES_LEVEL, Tile, decode_bundle, decode_hashes
+from samebits.ledger.tiles import Tile, decode_bundle, decode_hashes
 
 MAX_CHECKPOINT_SIZE_BYTES: Final = 1_000_000
 CHECKPOINT_PATH: Final = "checkpoint"
 _REFUSAL_SIZE_BYTES: Final = 4096
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
+_GZIP_SPARE_BYTES: Final = 512  # what can't be compressed gets a little longer
 
 
 class TileSource(Protocol):
@@ -63,22 +64,21 @@ class HttpSource:
     def read(self, path: str, limit_bytes: int) -> bytes | None:
         """Return a file, or None if there is none; raises TileError if it can't be read or is longer than the limit."""
         where = f"{self._url}/{path}"
+        most = max(_GZIP_SPARE_BYTES + limit_bytes + limit_bytes // 1000, _REFUSAL_SIZE_BYTES)
         try:
-            answer = self._client.request("GET", path, max(limit_bytes, _REFUSAL_SIZE_BYTES))
+            answer = self._client.request("GET", path, most)
         except RemoteError as error:
             raise TileError(where, error.reason) from error
         if answer.status in (404, 410):
             return None
         if answer.status != 200:
             raise TileError(where, f"the server answers with status {answer.status}")
-        match answer.headers.get("content-encoding", "identity"):
-            case "identity":
-                return _limited(where, answer.data, limit_bytes)
-            case "gzip":  # a log may send it unasked
-                return _limited(
-                    where, _decompress(where, _limited(where, answer.data, limit_bytes), limit_bytes), limit_bytes
-                )
-        raise TileError(where, "the server sends it in an encoding that was not asked for")
+        data, encoding = answer.data, answer.headers.get("content-encoding", "identity")
+        if encoding == "gzip" and len(data) <= most:  # a log may send it unasked
+            data = _decompress(where, data, limit_bytes)
+        elif encoding not in ("identity", "gzip"):
+            raise TileError(where, "the server sends it in an encoding that was not asked for")
+        return _limited(where, data, limit_bytes)
 
     def close(self) -> None:
         """Close every connection."""
@@ -87,33 +87,23 @@ class HttpSource:
 
 def read_hashes(source: TileSource, tile: Tile) -> list[bytes]:
     """Return the hashes of a tile, out of the full one where a partial one is gone; raises TileError."""
-    found = _read(source, tile)
-    if found is None:
-        raise TileError(tile.path, "missing")
-    read, data = found
+    read, data = read_tile_file(source, tile)
     return decode_hashes(read, data)[: tile.width]
 
 
 def read_bundle(source: TileSource, tile: Tile) -> list[bytes]:
     """Return the entries of a bundle, out of the full one where a partial one is gone; raises TileError."""
-    found = _read(source, tile)
-    if found is None:
-        raise TileError(tile.path, "missing")
-    read, data = found
+    read, data = read_tile_file(source, tile)
     return decode_bundle(read, data)[: tile.width]
 
 
-def entries_tile(index: int, width: int) -> Tile:
-    """Return the coordinates of a bundle."""
-    return Tile(ENTRIES_LEVEL, index, width)
-
-
-def _read(source: TileSource, tile: Tile) -> tuple[Tile, bytes] | None:
+def read_tile_file(source: TileSource, tile: Tile) -> tuple[Tile, bytes]:
+    """Return the file of a tile, or of the full tile where a partial one is gone, and which it is; raises TileError."""
     for tried in (tile,) if tile.is_full else (tile, tile.full):
         data = source.read(tried.path, tried.limit_bytes)
         if data is not None:
             return tried, data
-    return None
+    raise TileError(tile.path, "missing")
 
 
 def _limited(path: str, data: bytes, limit_bytes: int) -> bytes:
