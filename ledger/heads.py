@@ -34,7 +34,7 @@ class HeadFile:
     def __init__(self, origin: str, folder: Path | None = None) -> None:
         """`folder` is the state folder, if not the user's."""
         name = origin.rpartition("/")[2]
-        self.path = (state_folder() if folder is None else folder).absolute() / _FOLDER / name
+        self.path = (state_folder() if folder is None else folder) / _FOLDER / name
 
     @contextmanager
     def locked(self) -> Iterator[None]:

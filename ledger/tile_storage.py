@@ -74,7 +74,7 @@ class TileLogStorage:
         self._durable = DurableWriter()
         self._signed: _Signed | None = None  # None: has to be read
         self._head: HeadFile | None = None
-        with _errors_named(path):
+        with _errors_named(path, writes=verifier is not None):
             if verifier is None:
                 if not (path / CHECKPOINT_PATH).is_file():
                     raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else "there is no log here")
@@ -254,7 +254,7 @@ class TileLogWriter(TileLogView):
 
 
 @contextmanager
-def _errors_named(path: Path, head: HeadFile | None = None) -> Iterator[None]:
+def _errors_named(path: Path, head: HeadFile | None = None, *, writes: bool = True) -> Iterator[None]:
     """Turn the errors of files into StorageError."""
     try:
         yield
@@ -269,6 +269,6 @@ def _errors_named(path: Path, head: HeadFile | None = None) -> Iterator[None]:
             raise StorageError(
                 path, f"can't keep its last signed head in {head.path.parent} ({reason}); {hint}"
             ) from error
-        if isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
+        if writes and isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
             raise StorageError(path, "may only be read here; open it read-only") from error
         raise StorageError(path, reason) from error
