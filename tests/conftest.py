@@ -22,6 +22,8 @@ FAULTS = {
     "hostile remotes": r"test_remotes_hostile\.py::",
     "hostile files": r"test_(formats_\w+|safetensors)\.py::test_\w*(refuse|hostile)",
     "fuzz targets": r"test_\w*fuzz\w*\.py::",
+    "kills of the ledger": r"test_faults_log_kill\.py::",
+    "ledger disk": r"test_faults_log_disk\.py::",
 }
 
 
@@ -43,8 +45,8 @@ def count_faults(reports: Iterable[pytest.TestReport]) -> str:
     died: Counter[str] = Counter()
     for report in reports:
         for name, pattern in FAULTS.items():
-            if re.search(rf"tests/cas/{pattern}", report.nodeid):
-                counts[name] += 1
+            if re.search(rf"tests/(cas|ledger)/{pattern}", report.nodeid):
+                counts[name] += int(dict(report.user_properties).get("faults", 1))  # that one test makes
         died.update(str(value) for key, value in report.user_properties if key == "died" and value)
     found = [f"{counts[name]} {name}" for name in FAULTS if counts[name]]
     if not found:

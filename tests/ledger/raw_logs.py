@@ -10,7 +10,10 @@ from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpo
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.logkey import log_origin
 from samebits.ledger.storage import Sign
+from samebits.ledger.tile_reader import TileReader
+from samebits.ledger.tile_source import DirectorySource
 from samebits.ledger.tile_storage import TileLogStorage
+from samebits.ledger.tiles import TreeEdge, grow
 
 SEED = bytes(range(32))
 
@@ -80,3 +83,13 @@ def raw_log(folder: Path, *sizes: int) -> RawLog:
     """Return a log in a folder, with a state folder beside it, that was published at these sizes."""
     key = SigningKey(log_origin(SigningKey("x", SEED).public), SEED)
     return RawLog(folder / "log", folder / "state", key).grow(*sizes)
+
+
+def check_files(directory: Path, checkpoint: Checkpoint) -> None:
+    """Check every file that a log of this checkpoint must have against the others and the root."""
+    source = DirectorySource(directory)
+    entries = list(TileReader(source, checkpoint).entries())
+    edge, files = grow(TreeEdge(), entries)
+    assert (edge.tree_size, edge.root_hash()) == (checkpoint.tree_size, checkpoint.root_hash)
+    for tile, data in files.items():
+        assert source.read(tile.path, tile.limit_bytes) == data, tile.path
