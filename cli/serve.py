@@ -65,7 +65,7 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
 
     ledger = log_routes(Path(store.path) / LEDGER_FOLDER)
     config = uvicorn.Config(
-        Starlette(routes=[*ledger, Mount("/", make_app(store, writable=writable))]),
+        Starlette(routes=[*ledger, Mount("/", make_app(store, writable=writable))]),  # the store has all other paths
         log_config=None,
         log_level="critical",
         access_log=False,

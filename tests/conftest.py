@@ -46,7 +46,7 @@ def count_faults(reports: Iterable[pytest.TestReport]) -> str:
     for report in reports:
         for name, pattern in FAULTS.items():
             if re.search(rf"tests/(cas|ledger)/{pattern}", report.nodeid):
-                counts[name] += int(dict(report.user_properties).get("faults", 1))  # that one test makes
+                counts[name] += int(str(dict(report.user_properties).get("faults", 1)))  # that one test makes
         died.update(str(value) for key, value in report.user_properties if key == "died" and value)
     found = [f"{counts[name]} {name}" for name in FAULTS if counts[name]]
     if not found:

@@ -18,6 +18,7 @@ from tests.ledger.faulty_os import FaultyOs, PowerCut, PowerCutError, WatchedOs
 from tests.ledger.raw_logs import RawLog, check_files, raw_entry, raw_log
 
 from samebits.ledger.errors import StorageError
+from samebits.ledger.heads import HeadFile
 
 # the start of a log, appends inside a bundle, appends that fill one, and over several
 STEPS = ((None, 0), (0, 1), (3, 70), (200, 256), (255, 257), (250, 520))
@@ -100,6 +101,11 @@ def test_call_that_fails(
         shutil.rmtree(folder)
 
 
+def size_of(note: Path) -> int:
+    """Return the size that a checkpoint's file says, -1 if there is none."""
+    return int(note.read_bytes().split(b"\n")[1]) if note.exists() else -1
+
+
 @pytest.mark.parametrize("chance", [0.5, 1.0])
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_power_that_goes(
@@ -126,6 +132,7 @@ def test_power_that_goes(
                 pass
         assert acknowledged == (number > len(names))
         cut.take_back(source, chance)
+        assert size_of(log.directory / "checkpoint") <= size_of(HeadFile(log.key.name, log.state_folder).path)
         with WatchedOs(folder).installed():
             size = check_log(folder, before, after)
             assert not acknowledged or size == after

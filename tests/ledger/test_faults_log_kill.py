@@ -49,9 +49,9 @@ def test_kill_while_two_append(
         jobs = [("append_all", [str(directory), str(state), source.randrange(1 << 30)]) for _ in range(2)]
         for outcome in workers.kill(jobs, [source.uniform(0, 0.12), source.uniform(0.02, 0.3)]):
             assert outcome.status == KILLED, (outcome, workers.log.read_text()[-3000:])
-            for start, stop, said in outcome.said("did"):
-                assert (int(start), int(stop)) not in acknowledged
-                acknowledged[int(start), int(stop)] = said
+            for first, after, said in outcome.said("did"):
+                assert (int(first), int(after)) not in acknowledged
+                acknowledged[int(first), int(after)] = said
         before = published(directory)
         with Log.open(directory, state_folder=state) as log:
             assert log.size >= before

@@ -158,7 +158,7 @@ def test_reader_while_a_writer_appends_sees_whole_states(tmp_path: Path) -> None
     thread = threading.Thread(target=add)
     thread.start()
     try:
-        reader, sizes = TileLogStorage(log.directory), []
+        reader, sizes = TileLogStorage(log.directory), list[int]()
         while len(sizes) < 300 or sizes[-1] < 600:
             with reader.reading() as view:
                 sizes.append(view.size())

@@ -111,7 +111,7 @@ def test_grow_makes_the_tiles_and_the_root_of_a_tree(size: int) -> None:
 @given(st.lists(st.integers(0, 700), max_size=6))
 def test_grow_in_any_steps_ends_with_the_same_tiles(steps: list[int]) -> None:
     entries = [raw_entry(index) for index in range(sum(steps))]
-    edge, files, at = TreeEdge(), {}, 0
+    edge, files, at = TreeEdge(), dict[Tile, bytes](), 0
     for step in steps:
         edge, more = grow(edge, entries[at : at + step])
         assert not files.keys() & more.keys()  # no file is ever written twice
