@@ -1,15 +1,17 @@
-"""`samebits serve`: the store over HTTP."""
+"""`samebits serve`: the store and its ledger over HTTP."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samebits.cli.options import StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, stderr
+from samebits.exec.runner import LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from samebits.cas import Store
@@ -29,6 +31,8 @@ def serve_command(
 ) -> None:
     """Give the store out over HTTP, for `samebits cas pull` and for any HTTP client; until it is interrupted.
 
+    Its ledger is there too, as C2SP tlog-tiles: /checkpoint, /tile/..., and the log's key in /log.pub.
+
     There is no encryption and no password: put a proxy that has both in front of it on an open network.
     """
     with open_store(store) if writable else open_existing_store(store_path(store)) as opened:
@@ -38,8 +42,11 @@ def serve_command(
 def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
     try:
         import uvicorn
+        from starlette.applications import Starlette
+        from starlette.routing import Mount
 
         from samebits.cas.server import listen, make_app
+        from samebits.ledger.server import log_routes
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 
@@ -56,8 +63,9 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
             await super().startup(sockets)
             print(f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}", flush=True)
 
+    ledger = log_routes(Path(store.path) / LEDGER_FOLDER)
     config = uvicorn.Config(
-        make_app(store, writable=writable),
+        Starlette(routes=[*ledger, Mount("/", make_app(store, writable=writable))]),  # the store has all other paths
         log_config=None,
         log_level="critical",
         access_log=False,

@@ -66,11 +66,11 @@ class _Auditor:
         self.counts = {"run": 0, "segment": 0, "verdict": 0}
         self.problems: list[AuditProblem] = []
 
-    def add(self, index: int, data: bytes | None) -> None:
-        """Check entry `index`, None if it is missing."""
-        if data is None:
+    def add(self, index: int, data: bytes | MissingEntryError) -> None:
+        """Check entry `index`."""
+        if isinstance(data, MissingEntryError):
             self.tree = None
-            self.problems.append(AuditProblem(index, None, "missing"))
+            self.problems.append(AuditProblem(index, None, f"missing ({data.reason})" if data.reason else "missing"))
             return
         if self.tree is not None:
             self.tree = self.tree.extended(leaf_hash(data))
@@ -129,15 +129,15 @@ def audit_log(storage: LogStorage, log_key: VerifierKey) -> LogAudit:
     )
 
 
-def _stored(storage: LogStorage, size: int) -> Iterator[tuple[int, bytes | None]]:
-    """Read every entry, None where one is missing."""
+def _stored(storage: LogStorage, size: int) -> Iterator[tuple[int, bytes | MissingEntryError]]:
+    """Read every entry, with what is wrong where one can't be read."""
     start = 0
     while start < size:
         stop = min(start + _BATCH, size)
         with storage.reading() as view:
             try:
-                batch: list[bytes | None] = [*view.entries(start, stop)]
+                batch: list[bytes | MissingEntryError] = [*view.entries(start, stop)]
             except MissingEntryError as error:
-                batch = [*view.entries(start, error.index), None]
+                batch = [*view.entries(start, error.index), error]
         yield from enumerate(batch, start)
         start += len(batch)

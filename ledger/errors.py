@@ -88,11 +88,21 @@ class StorageError(LedgerError):
 
 
 class MissingEntryError(StorageError):
-    """The storage says how many entries it has, and does not have this one."""
+    """The storage says how many entries it has, and does not have this one, or can't read it."""
 
-    def __init__(self, path: Path, index: int) -> None:
+    def __init__(self, path: Path, index: int, reason: str = "") -> None:
         self.index = index
-        super().__init__(path, f"entry {index} is missing")
+        self.reason = reason
+        super().__init__(path, f"entry {index} is missing" + (f" ({reason})" if reason else ""))
+
+
+class TileError(LedgerError):
+    """A tile or a bundle of entries of a log is missing, malformed, or not what the checkpoint vouches for."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path  # below the log's directory or URL
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
 
 
 class AuditError(LedgerError):

@@ -24,10 +24,11 @@ from samebits.ledger.errors import (
 )
 from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import SigningKey, VerifierKey
-from samebits.ledger.lmdb_storage import LmdbLogStorage
-from samebits.ledger.logkey import load_log_verifier, load_or_create_log_key, store_log_verifier
+from samebits.ledger.logkey import has_log_verifier, load_log_verifier, load_or_create_log_key, store_log_verifier
 from samebits.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash
-from samebits.ledger.storage import LogReader, LogStorage
+from samebits.ledger.storage import LogReader, LogStorage, Sign
+from samebits.ledger.tile_reader import TileReader
+from samebits.ledger.tile_storage import TileLogStorage
 
 _BATCH: Final = 256  # entries read in one view
 
@@ -56,27 +57,30 @@ class Log:
         self._state = _State(None, CompactRange(), LogIndex(verifier.name))
         self._checked: set[Digest] = set()  # entries whose signature this process has verified
         self._lock = threading.RLock()
+        self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
 
     @classmethod
-    def open(cls, directory: Path, *, read_only: bool = False) -> Log:
+    def open(cls, directory: Path, *, read_only: bool = False, state_folder: Path | None = None) -> Log:
         """Open the log of a directory, created if there is none unless `read_only`.
 
-        Raises StorageError, and KeyFileError for a private key that cannot be used. Looks at no entry yet.
+        `state_folder` is where the last signed head is kept, if not in the user's state folder. Raises StorageError,
+        also where the directory does not hold what was signed last, and KeyFileError for a private key that cannot be
+        used.
         """
         if read_only:
-            storage = LmdbLogStorage(directory, read_only=True)
+            storage = TileLogStorage(directory)
             try:
                 return cls(storage, load_log_verifier(directory), None)
             except BaseException:
                 storage.close()
                 raise
         key = load_or_create_log_key(directory)
-        storage = LmdbLogStorage(directory)
+        storage = TileLogStorage(directory, key.verifier, state_folder=state_folder)
         try:
+            if has_log_verifier(directory) and load_log_verifier(directory) != key.verifier:
+                raise StorageError(directory, "log.key and log.pub are the keys of two different logs")
             _start_log(storage, key)
             store_log_verifier(directory, key.verifier)
-            if load_log_verifier(directory) != key.verifier:
-                raise StorageError(directory, "log.key and log.pub are the keys of two different logs")
             return cls(storage, key.verifier, key)
         except BaseException:
             storage.close()
@@ -107,7 +111,7 @@ class Log:
             raise StorageError(self._storage.path, "opened for reading only")
         with self._lock, self._storage.writing() as view:
             state = self._caught_up(view)
-            tree, index, encoded = state.tree, state.index.copy(), []
+            tree, index, encoded = state.tree, state.index.copy(), list[bytes]()
             for entry in entries:
                 data = encode_entry(entry)
                 index.add(tree.tree_size, hash_node(data), decode_entry(data))
@@ -116,9 +120,7 @@ class Log:
                 encoded.append(data)
             checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
             if encoded:
-                note = sign_checkpoint(checkpoint, self._key).encode()
-                view.append(encoded, note)
-                state = _State(note, tree, index)
+                state = _State(view.append(encoded, _signer(checkpoint, self._key)), tree, index)
         self._state = state
         return checkpoint
 
@@ -150,9 +152,21 @@ class Log:
         assert note is not None
         return note.decode()
 
-    def leaf_hashes(self) -> list[bytes]:
-        """Return the leaf hash of every entry, from which `merkle` makes proofs."""
-        return [leaf_hash(data) for _, data in self._stored(0, self.size)]
+    def tiles(self) -> TileReader:
+        """Return what reads entries and makes proofs under the checkpoint of now."""
+        state = self._current()
+        checkpoint = Checkpoint(self.origin, state.tree.tree_size, state.tree.root_hash())
+        if self._tiles is None or self._tiles.checkpoint != checkpoint:
+            self._tiles = TileReader(self._storage.source, checkpoint)
+        return self._tiles
+
+    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
+        """Return the proof that entry `index` is in the log; raises EntryNotFoundError, and TileError for damage."""
+        return self.tiles().inclusion_proof(index)
+
+    def consistency_proof(self, old_size: int) -> tuple[bytes, ...]:
+        """Return the proof that the first `old_size` entries are a prefix of the log; raises ValueError, TileError."""
+        return self.tiles().consistency_proof(old_size)
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
@@ -244,14 +258,19 @@ class Log:
             self._checked.add(address)
 
 
+def _signer(checkpoint: Checkpoint, key: SigningKey) -> Sign:
+    """Return what signs this checkpoint and no other."""
+
+    def sign(tree_size: int, root_hash: bytes) -> bytes:
+        if (tree_size, root_hash) != (checkpoint.tree_size, checkpoint.root_hash):
+            raise AssertionError("the tiles are those of another tree than the entries")
+        return sign_checkpoint(checkpoint, key).encode()
+
+    return sign
+
+
 def _start_log(storage: LogStorage, key: SigningKey) -> None:
-    """Sign the checkpoint of an empty tree in a storage that has none yet."""
-    with storage.reading() as view:
-        if view.checkpoint() is not None:
-            return
+    """Have the storage mend what a crash left undone, and sign the checkpoint of an empty tree if it has none yet."""
     with storage.writing() as writer:
-        if writer.checkpoint() is not None:
-            return
-        if writer.size() or (storage.path / "log.pub").exists():
-            raise StorageError(storage.path, "its checkpoint is gone; restore it from a copy, or start a new log")
-        writer.append([], sign_checkpoint(Checkpoint(key.name, 0, EMPTY_ROOT), key).encode())
+        if writer.checkpoint() is None:
+            writer.append([], _signer(Checkpoint(key.name, 0, EMPTY_ROOT), key))

@@ -17,6 +17,7 @@ from typing import Final
 from samebits.ledger.errors import KeyFileError, NoteFormatError, StorageError
 from samebits.ledger.keyfile import find_key, store_key, sync_directory
 from samebits.ledger.keys import SEED_SIZE_BYTES, SigningKey, VerifierKey
+from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 PRIVATE_NAME: Final = "log.key"
 PUBLIC_NAME: Final = "log.pub"
@@ -33,7 +34,7 @@ def load_or_create_log_key(directory: Path) -> SigningKey:
 
     Raises KeyFileError if the key of an existing log is gone: a new one could only start another log.
     """
-    has_log = (directory / PUBLIC_NAME).exists() or (directory / "data.mdb").exists()
+    has_log = any((directory / name).exists() for name in (PUBLIC_NAME, CHECKPOINT_PATH, "data.mdb"))
     path = directory / PRIVATE_NAME
     key = find_key(path)
     if key is None:
@@ -45,6 +46,11 @@ def load_or_create_log_key(directory: Path) -> SigningKey:
     if key.name != log_origin(key.public):
         raise KeyFileError(path, f"the name {key.name} is not that of a log with this key")
     return key
+
+
+def has_log_verifier(directory: Path) -> bool:
+    """Return whether there is a `log.pub`."""
+    return (directory / PUBLIC_NAME).exists()
 
 
 def load_log_verifier(directory: Path) -> VerifierKey:

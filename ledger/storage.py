@@ -6,10 +6,14 @@ and replaces the checkpoint, both or neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
+
+from samebits.ledger.tile_source import TileSource
+
+Sign = Callable[[int, bytes], bytes]  # tree size, root hash -> the signed note of this checkpoint
 
 
 class LogReader(Protocol):
@@ -31,8 +35,16 @@ class LogReader(Protocol):
 class LogWriter(LogReader, Protocol):
     """A view of the latest state that nobody else can change meanwhile."""
 
-    def append(self, entries: Sequence[bytes], checkpoint: bytes) -> None:
-        """Add entries at the end and replace the checkpoint."""
+    def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
+        """Add entries at the end and replace the checkpoint by what `sign` returns; return it.
+
+        `sign` is called when everything that it vouches for is durable. When this returns, all of it is durable and
+        visible; if it raises, nothing was acknowledged.
+        """
+        ...
+
+    def republish(self, checkpoint: bytes) -> None:
+        """Replace the checkpoint by the same text with other signatures beside the log's own."""
         ...
 
 
@@ -44,15 +56,17 @@ class LogStorage(Protocol):
         """The directory of the log."""
         ...
 
+    @property
+    def source(self) -> TileSource:
+        """The tiles, from which proofs are made."""
+        ...
+
     def reading(self) -> AbstractContextManager[LogReader]:
         """Open a view of the current state; keep it short."""
         ...
 
     def writing(self) -> AbstractContextManager[LogWriter]:
-        """Wait until no other thread or process writes, then open a view to write.
-
-        What was appended is durable and visible when the context ends, or gone if it ends with an exception.
-        """
+        """Wait until no other thread or process writes, then open a view to write."""
         ...
 
     def close(self) -> None:

@@ -1,15 +1,18 @@
-"""The line that says how many faults the store was put through.
+"""A state folder of the tests' own, and the line that says how many faults store and ledger were put through.
 
-It is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
+The line is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
+
+from samebits.ledger.heads import STATE_VARIABLE
 
 # what is counted, by the beginning of a test's file and name
 FAULTS = {
@@ -19,7 +22,21 @@ FAULTS = {
     "hostile remotes": r"test_remotes_hostile\.py::",
     "hostile files": r"test_(formats_\w+|safetensors)\.py::test_\w*(refuse|hostile)",
     "fuzz targets": r"test_\w*fuzz\w*\.py::",
+    "kills of the ledger": r"test_faults_log_kill\.py::",
+    "ledger disk": r"test_faults_log_disk\.py::",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the heads that tests sign out of the user's state folder, in every process that they start too."""
+    before = os.environ.get(STATE_VARIABLE)
+    os.environ[STATE_VARIABLE] = str(tmp_path_factory.mktemp("state"))
+    yield
+    if before is None:
+        del os.environ[STATE_VARIABLE]
+    else:
+        os.environ[STATE_VARIABLE] = before
 
 
 def count_faults(reports: Iterable[pytest.TestReport]) -> str:
@@ -28,8 +45,8 @@ def count_faults(reports: Iterable[pytest.TestReport]) -> str:
     died: Counter[str] = Counter()
     for report in reports:
         for name, pattern in FAULTS.items():
-            if re.search(rf"tests/cas/{pattern}", report.nodeid):
-                counts[name] += 1
+            if re.search(rf"tests/(cas|ledger)/{pattern}", report.nodeid):
+                counts[name] += int(str(dict(report.user_properties).get("faults", 1)))  # that one test makes
         died.update(str(value) for key, value in report.user_properties if key == "died" and value)
     found = [f"{counts[name]} {name}" for name in FAULTS if counts[name]]
     if not found:

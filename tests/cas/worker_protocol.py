@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from samebits.cas.errors import CasError
+from samebits.ledger.errors import LedgerError
 
 _number = 0  # of this worker among those of its job
 
@@ -36,7 +37,7 @@ def work(known: Mapping[str, Callable[..., None]], number: int, name: str, argum
     try:
         known[name](*arguments)
         os._exit(0)  # faster than to take down all that was imported
-    except CasError as error:
+    except (CasError, LedgerError) as error:
         say("error", type(error).__name__, str(error).replace("\n", "\\n"))
     except BaseException:
         traceback.print_exc()

@@ -36,9 +36,10 @@ class Zygote:
     """A process that forks workers."""
 
     def __init__(self, program: str, log: Path, prefix: Sequence[str] = ()) -> None:
-        """What workers write on stderr goes to `log`; `prefix` is a command that runs the program's."""
+        """Run a module of `tests`. What workers write on stderr goes to `log`; `prefix` is a command that runs it."""
         self.log = log
-        command = [*prefix, sys.executable, "-m", f"tests.cas.{program}"]
+        module = program if "." in program else f"cas.{program}"
+        command = [*prefix, sys.executable, "-m", f"tests.{module}"]
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
@@ -115,7 +116,7 @@ class Zygote:
 
 @contextmanager
 def zygote(program: str, log: Path, prefix: Sequence[str] = ()) -> Iterator[Zygote]:
-    """Start a program of `tests/cas` that forks workers, and end it."""
+    """Start a program of `tests/cas`, or one named with its folder, that forks workers, and end it."""
     process = Zygote(program, log, prefix)
     try:
         yield process

@@ -338,7 +338,7 @@ def test_killed_runs_leave_a_store_that_opens_and_holds_no_half_object(tmp_path:
         ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
-        while not (store / "ledger" / "data.mdb").exists() and time.monotonic() < deadline:
+        while not (store / "ledger" / "checkpoint").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 1.5))
         process.send_signal(signal.SIGKILL)

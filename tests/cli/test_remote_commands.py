@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,9 @@ from typer.testing import CliRunner, Result
 
 from samebits.cas import Digest, Node, Store
 from samebits.cli.main import app
+from samebits.ledger import Log, RunBody, SigningKey, decode_entry, open_checkpoint, sign_entry
+from samebits.ledger.tile_reader import TileReader
+from samebits.ledger.tile_source import HttpSource
 
 
 def cas(*arguments: object, code: int = 0) -> Result:
@@ -144,3 +147,20 @@ def test_a_host_is_no_folder(tmp_path: Path, source: tuple[Path, Digest], monkey
     store, root = source
     assert "another machine" in cas("push", "host:/models", root, "--store", store, code=2).stderr
     assert not (tmp_path / "host:").exists()
+
+
+def test_serve_publishes_the_ledger_too(tmp_path: Path, source: tuple[Path, Digest]) -> None:
+    store, root = source
+    with serve("--store", store) as url, closing(HttpSource(url)) as tiles:
+        assert tiles.read("checkpoint", 1000) is None
+        with Log.open(store / "ledger") as log:
+            author = SigningKey("runner.example", bytes(32))
+            body = RunBody(root, bytes(16), 10, 1, 1)
+            log.append([sign_entry(log.origin, None, body, author)])
+            note, entry = log.checkpoint().encode(), log.entry(0)
+        assert tiles.read("log.pub", 1000) == f"{log.verifier.vkey}\n".encode()
+        assert tiles.read("checkpoint", 1000) == note
+        reader = TileReader(tiles, open_checkpoint(note, log.verifier))
+        assert list(map(decode_entry, reader.entries())) == [entry]
+        assert tiles.read("log.key", 1000) is None
+        cas("pull", url, "runs/one", "--store", tmp_path / "target")

@@ -20,7 +20,7 @@ import pytest
 from samebits.ledger.entry import Entry, encode_entry
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.log import Log
-from samebits.ledger.merkle import consistency_proof, inclusion_proof, root_hash
+from samebits.ledger.merkle import consistency_proof, leaf_hash, root_hash
 from samebits.ledger.note import open_note, sign_note
 
 PROGRAM = Path(__file__).parent / "go" / "interop.go"
@@ -52,8 +52,8 @@ def test_go_accepts_our_log_and_gives_the_same_proofs(
 ) -> None:
     log.append(make_entries(log.origin, 69))
     entries = [encode_entry(entry) for entry in log.entries()]
-    hashes = log.leaf_hashes()
-    inclusion = [inclusion_proof(hashes, index) for index in range(70)]
+    hashes = [leaf_hash(entry) for entry in entries]
+    inclusion = [log.inclusion_proof(index) for index in range(70)]
     consistency = [consistency_proof(hashes, size) for size in range(1, 71)]
     request = {
         "vkey": log.verifier.vkey,

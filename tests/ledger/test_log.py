@@ -27,7 +27,7 @@ from samebits.ledger.keyfile import load_key
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.log import Log
 from samebits.ledger.logkey import log_origin
-from samebits.ledger.merkle import EMPTY_ROOT, check_consistency, check_inclusion, inclusion_proof, leaf_hash, root_hash
+from samebits.ledger.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash, root_hash
 
 Make = Callable[..., Entry]
 MakeMany = Callable[..., list[Entry]]
@@ -50,12 +50,13 @@ def test_append_gives_a_checkpoint_of_every_entry(log: Log, make_entries: MakeMa
     second = log.append(entries[2:])
     assert open_checkpoint(log.checkpoint().encode(), log.verifier) == second
     hashes = [leaf_hash(encode_entry(entry)) for entry in entries]
-    assert log.leaf_hashes() == hashes
+    assert [log.tiles().leaf_hash(index) for index in range(6)] == hashes
     assert second.root_hash == root_hash(hashes)
     assert first.root_hash == root_hash(hashes[:2])
     for index in range(6):
-        check_inclusion(index, 6, hashes[index], inclusion_proof(hashes, index), second.root_hash)
-    check_consistency(0, 6, EMPTY_ROOT, second.root_hash, [])
+        check_inclusion(index, 6, hashes[index], log.inclusion_proof(index), second.root_hash)
+    check_consistency(0, 6, EMPTY_ROOT, second.root_hash, log.consistency_proof(0))
+    check_consistency(2, 6, first.root_hash, second.root_hash, log.consistency_proof(2))
     assert log.append([]) == second
 
 
@@ -170,10 +171,12 @@ def test_open_refuses_key_files_of_two_logs(log: Log, tmp_path: Path) -> None:
 def test_open_does_not_start_an_emptied_log_again(log: Log, tmp_path: Path, make_entries: MakeMany) -> None:
     log.append(make_entries(log.origin, 1))
     log.close()
-    (tmp_path / "log" / "data.mdb").unlink()
-    (tmp_path / "log" / "lock.mdb").unlink()
-    with pytest.raises(StorageError, match="checkpoint is gone"):
+    (tmp_path / "log" / "checkpoint").unlink()
+    shutil.rmtree(tmp_path / "log" / "tile")
+    with pytest.raises(StorageError, match=r"signed a head of 2 entries here, but the files hold 0 .*restored from"):
         Log.open(tmp_path / "log")
+    with pytest.raises(StorageError, match="checkpoint is gone"):
+        Log.open(tmp_path / "log", state_folder=tmp_path / "another machine")
 
 
 def test_log_opened_twice_sees_the_others_entries(log: Log, tmp_path: Path, make_entries: MakeMany) -> None:
@@ -191,11 +194,12 @@ def test_log_refuses_to_go_back(log: Log, tmp_path: Path, make_entries: MakeMany
     log.append(entries[:2])
     old = log.checkpoint().encode()
     log.append(entries[2:])
-    with log._storage.writing() as view:
-        view._transaction.delete((2).to_bytes(8, "big"))  # type: ignore[attr-defined]
-        view.append([], old)
+    assert log.size == 3
+    (tmp_path / "log" / "checkpoint").write_bytes(old)
+    with Log.open(tmp_path / "log", read_only=True) as reader:
+        assert reader.size == 2
     with pytest.raises(StorageError, match="went back from 3 entries to 2"):
-        log.append([])
+        _ = log.size
 
 
 def test_append_from_threads_loses_nothing(log: Log, tmp_path: Path, make_run: Make) -> None:

@@ -1,0 +1,274 @@
+"""A log's storage in static files, as C2SP tlog-tiles lays them out: what a web server can publish as it is.
+
+    checkpoint                   the published signed note
+    tile/<L>/<N>[.p/<W>]         hashes (tiles.py)
+    tile/entries/<N>[.p/<W>]     entries
+    lock                         held by the one writer
+
+An append writes bundles and tiles, then signs, then keeps the head outside the directory (heads.py), then publishes the
+checkpoint; each is durable before the next begins. Nobody reads what is beyond the published checkpoint, so what a
+crash leaves there is written anew, and a head that was signed but not published is published by the next writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from samebits.cas.errors import StoreError
+from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
+from samebits.ledger.durable import DurableWriter, locked, make_folder
+from samebits.ledger.errors import StorageError, TileError
+from samebits.ledger.heads import STATE_VARIABLE, HeadFile
+from samebits.ledger.keys import VerifierKey
+from samebits.ledger.lmdb_import import has_lmdb_log, read_lmdb_log, retire_lmdb_log
+from samebits.ledger.logkey import PUBLIC_NAME
+from samebits.ledger.recovery import agreed_edge, fork_error, open_own_note
+from samebits.ledger.storage import Sign
+from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource
+from samebits.ledger.tile_view import TileLogView
+from samebits.ledger.tiles import (
+    ENTRIES_LEVEL,
+    ROOT_FOLDER,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    Tile,
+    TreeEdge,
+    grow,
+    tile_at,
+)
+
+LOCK_NAME: Final = "lock"
+_NOT_WRITABLE_CODES: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_OLD_FORMAT: Final = "is in the format of an older version (data.mdb); it is converted when it is opened for writing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """What was signed last, as head and checkpoint files say it, and the edge of its tree."""
+
+    head: bytes
+    published: bytes
+    edge: TreeEdge
+
+
+class TileLogStorage:
+    """`LogStorage` in the files of a directory, safe for several threads and processes on one machine."""
+
+    def __init__(self, path: Path, verifier: VerifierKey | None = None, *, state_folder: Path | None = None) -> None:
+        """Open the storage, and make its directory if it is to be written: if the log's `verifier` is given.
+
+        `state_folder` is where the last signed head is kept, if not in the user's state folder. Raises StorageError.
+        """
+        self._path = path
+        self._verifier = verifier
+        self._source = DirectorySource(path)
+        self._pid = os.getpid()
+        self._closed = False
+        self._durable = DurableWriter()
+        self._signed: _Signed | None = None  # None: has to be read
+        self._head: HeadFile | None = None
+        with _errors_named(path, writes=verifier is not None):
+            if verifier is None:
+                if not (path / CHECKPOINT_PATH).is_file():
+                    raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else "there is no log here")
+                return
+            make_folder(path)
+            self._head = HeadFile(verifier.name, state_folder)
+
+    @property
+    def path(self) -> Path:
+        """The directory of the log."""
+        return self._path
+
+    @property
+    def source(self) -> DirectorySource:
+        """The tiles, from which proofs are made."""
+        return self._source
+
+    @contextmanager
+    def reading(self) -> Iterator[TileLogView]:
+        """Open a view of the current state."""
+        self._check_usable()
+        yield TileLogView(self._path, self._source)
+
+    @contextmanager
+    def writing(self) -> Iterator[TileLogWriter]:
+        """Wait for the lock of the directory and for that of the head, and open a view to write.
+
+        What a crash left undone is done first. Raises StorageError if the files do not hold the last signed head.
+        """
+        self._check_usable()
+        if self._verifier is None or self._head is None:
+            raise StorageError(self._path, "opened for reading only")
+        with ExitStack() as held:
+            with _errors_named(self._path):
+                held.enter_context(locked(self._path / LOCK_NAME))
+            with _errors_named(self._path, self._head):
+                held.enter_context(self._head.locked())
+                self._settle(self._verifier, self._head)
+            yield TileLogWriter(self, self._path, self._source)
+
+    def close(self) -> None:
+        """End the threads that sync."""
+        if not self._closed and os.getpid() == self._pid:
+            self._closed = True
+            self._durable.close()
+
+    def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
+        """Do `TileLogWriter.append`; the caller holds the locks."""
+        assert self._verifier is not None
+        old, self._signed = self._signed, None
+        edge, files = grow(old.edge if old is not None else TreeEdge(), entries)
+        with _errors_named(self._path):
+            self._durable.create({self._path / tile.path: data for tile, data in files.items()})
+        checkpoint = Checkpoint(self._verifier.name, edge.tree_size, edge.root_hash())
+        note = sign(checkpoint.tree_size, checkpoint.root_hash)
+        if open_checkpoint(note, self._verifier) != checkpoint:
+            raise StorageError(self._path, f"what was signed is not the checkpoint of its {edge.tree_size} entries")
+        self._sign_and_publish(note)
+        self._signed = _Signed(note, note, edge)
+        self._remove_partials(files, old.edge.tree_size if old is not None else 0)
+        return note
+
+    def republish(self, note: bytes) -> None:
+        """Do `TileLogWriter.republish`; the caller holds the locks."""
+        assert self._verifier is not None
+        signed = self._signed
+        if signed is None or open_checkpoint(note, self._verifier) != open_checkpoint(signed.head, self._verifier):
+            raise StorageError(self._path, "another text cannot take the place of the checkpoint's")
+        with _errors_named(self._path):
+            self._publish(note)
+        self._signed = _Signed(signed.head, note, signed.edge)
+
+    def _settle(self, verifier: VerifierKey, head_file: HeadFile) -> None:
+        """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
+        published, head = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES), head_file.read()
+        if self._signed is not None and (self._signed.published, self._signed.head) == (published, head):
+            return
+        self._signed = None
+        signed = open_own_note(self._path, f"the last signed head ({head_file.path})", head, verifier)
+        if has_lmdb_log(self._path):
+            published = published or self._import_lmdb(signed, verifier)
+            retire_lmdb_log(self._path)
+        shown = open_own_note(self._path, "its checkpoint", published, verifier)
+        if shown is None and signed is None:
+            if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
+                raise StorageError(self._path, "its checkpoint is gone; restore it from a copy, or start a new log")
+            return
+        edge = agreed_edge(self._path, self._source, shown, signed)
+        if published is None or (shown is not None and signed is not None and shown.tree_size < signed.tree_size):
+            assert head is not None
+            self._publish(head)  # a crash came between the signature and this
+            published = head
+        elif head is None or (shown is not None and signed is not None and signed.tree_size < shown.tree_size):
+            self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
+            head = published
+        self._signed = _Signed(head, published, edge)
+        self._remove_unsigned(edge.tree_size)
+
+    def _sign_and_publish(self, note: bytes) -> None:
+        """Make a signed head durable, then visible; it counts from the moment that the head file is replaced."""
+        assert self._head is not None
+        with _errors_named(self._path, self._head):
+            self._durable.prepare({self._head.path: note, self._path / CHECKPOINT_PATH: note})
+            self._durable.replace(self._head.path)
+        try:
+            self._durable.replace(self._path / CHECKPOINT_PATH)
+        except OSError as error:
+            reason = f"{error.strerror or error}; what was signed last is published by the next writer"
+            raise StorageError(self._path, reason) from error
+
+    def _keep_head(self, note: bytes, head_file: HeadFile) -> None:
+        self._durable.prepare({head_file.path: note})
+        self._durable.replace(head_file.path)
+
+    def _publish(self, note: bytes) -> None:
+        self._durable.prepare({self._path / CHECKPOINT_PATH: note})
+        self._durable.replace(self._path / CHECKPOINT_PATH)
+
+    def _import_lmdb(self, signed: Checkpoint | None, verifier: VerifierKey) -> bytes | None:
+        """Write the entries of a log in the old format as tiles, and publish its checkpoint as it is."""
+        entries, note = read_lmdb_log(self._path)
+        checkpoint = open_own_note(self._path, "the checkpoint in data.mdb", note, verifier)
+        if note is None or checkpoint is None:
+            return None
+        edge, files = grow(TreeEdge(), entries)
+        if Checkpoint(verifier.name, edge.tree_size, edge.root_hash()) != checkpoint:
+            raise StorageError(self._path, "damaged: the entries in data.mdb are not those of its checkpoint")
+        if signed not in (None, checkpoint):
+            raise fork_error(self._path, signed, f"data.mdb holds {checkpoint.tree_size}")
+        self._durable.create({self._path / tile.path: data for tile, data in files.items()})
+        self._publish(note)
+        return note
+
+    def _remove_partials(self, files: dict[Tile, bytes], old_size: int) -> None:
+        """Remove the partial tiles that have become full: readers find their hashes in the full ones."""
+        for tile in files:
+            last = tile_at(tile.level, tile.index, old_size)
+            if tile.is_full and last is not None:
+                shutil.rmtree((self._path / last.path).parent, ignore_errors=True)
+
+    def _remove_unsigned(self, tree_size: int) -> None:
+        """Remove what an append that did not end left beside the right edge of the tree."""
+        for level in range(ENTRIES_LEVEL, 8):
+            hashes = tree_size >> TILE_HEIGHT * max(level, 0)
+            full, width = Tile(level, hashes >> TILE_HEIGHT), hashes % TILE_WIDTH
+            path = self._path / full.path
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            for partial in path.with_name(path.name + ".p").glob("*"):
+                if partial.name.isdecimal() and int(partial.name) > width:
+                    with suppress(OSError):
+                        partial.unlink()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StorageError(self._path, "closed")
+        if os.getpid() != self._pid:
+            raise StorageError(self._path, "opened before a fork; open it again in the child process")
+
+
+class TileLogWriter(TileLogView):
+    """`LogWriter` over a storage whose locks are held."""
+
+    def __init__(self, storage: TileLogStorage, path: Path, source: DirectorySource) -> None:
+        super().__init__(path, source)
+        self._storage = storage
+
+    def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
+        """Add entries at the end, sign, publish; return the signed note. Raises StorageError."""
+        self._note = None
+        return self._storage.append(entries, sign)
+
+    def republish(self, checkpoint: bytes) -> None:
+        """Replace the checkpoint by the same text with other signatures; raises StorageError."""
+        self._note = None
+        self._storage.republish(checkpoint)
+
+
+@contextmanager
+def _errors_named(path: Path, head: HeadFile | None = None, *, writes: bool = True) -> Iterator[None]:
+    """Turn the errors of files into StorageError."""
+    try:
+        yield
+    except TileError as error:
+        raise StorageError(path, str(error)) from error
+    except (OSError, StoreError) as error:
+        cause = error.__cause__ if isinstance(error, StoreError) else error
+        reason = (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
+        name = os.fsdecode(cause.filename) if isinstance(cause, OSError) and cause.filename is not None else ""
+        if head is not None and name.startswith(str(head.path.parent.parent)):
+            hint = f"set {STATE_VARIABLE} to a folder that can be written"
+            raise StorageError(
+                path, f"can't keep its last signed head in {head.path.parent} ({reason}); {hint}"
+            ) from error
+        if writes and isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
+            raise StorageError(path, "may only be read here; open it read-only") from error
+        raise StorageError(path, reason) from error
