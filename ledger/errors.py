@@ -41,6 +41,16 @@ class KeyFileError(LedgerError):
         super().__init__(f"key file {path}: {problem}")
 
 
+class TrustFileError(LedgerError):
+    """The trust file is malformed, writable by others or cannot be written."""
+
+    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+        self.path = path
+        self.problem = problem
+        self.line = line  # from 1; None: it is not about one line
+        super().__init__(f"trust file {path}{'' if line is None else f', line {line}'}: {problem}")
+
+
 class EntryError(LedgerError):
     """An entry, or a field of its body, is not what its kind wants."""
 
