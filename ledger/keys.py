@@ -27,7 +27,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """The public half of a key and the name it goes by."""
+    """The public half of a key and the name it goes by. Raises NoteFormatError for a key of small order."""
 
     name: str
     public: bytes  # 32 bytes
@@ -35,7 +35,7 @@ class VerifierKey:
     def __post_init__(self) -> None:
         _check_half(self.name, self.public, PUBLIC_SIZE_BYTES)
         if problem := point_problem(self.public):
-            raise ValueError(f"{self.public.hex()} is no public key: {problem}")
+            raise NoteFormatError("verifier key", problem)
 
     @property
     def key_id(self) -> bytes:
@@ -51,8 +51,6 @@ class VerifierKey:
     def parse(cls, vkey: str) -> VerifierKey:
         """Read the text form; raises NoteFormatError for anything else, another key type included."""
         name, key_id, payload = _split_key("verifier key", vkey)
-        if problem := point_problem(payload):
-            raise NoteFormatError("verifier key", problem)
         key = cls(name, payload)
         if key.key_id != key_id:
             raise NoteFormatError("verifier key", f"the key ID {key_id.hex()} is not that of this name and key")

@@ -124,7 +124,7 @@ def test_audit_finds_rules_that_the_logs_own_key_broke(
     key = load_key(tmp_path / "log" / "log.key")
     run, first = small.entry(0), small.entry(1)
     fork = make_segment(run, first, 1, device="opencl")
-    forged = encode_entry(make_run(small.origin, 5)).replace(run.author, bytes(32))
+    forged = encode_entry(make_run(small.origin, 5)).replace(run.author, bytes(range(32)))
     leaves = [*small.leaf_hashes(), leaf_hash(encode_entry(fork)), leaf_hash(forged)]
     note = sign_checkpoint(Checkpoint(small.origin, 6, root_hash(leaves)), key)
     with small._storage.writing() as view:
