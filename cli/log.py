@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from samebits.cli.log_export import check_export_command, export_command
 from samebits.cli.log_verdicts import verdicts_command
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import command, print_fields, print_json, readable
@@ -15,6 +16,8 @@ from samebits.ledger import Entry, Log, Trust, entry_address
 
 app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
 app.command("verdicts")(verdicts_command)
+app.command("export")(export_command)
+app.command("check-export")(check_export_command)
 
 
 def _open(store: Path | None) -> Log:

@@ -32,6 +32,15 @@ class SignatureError(LedgerError):
     """A signature does not verify, or a note carries none by a known key."""
 
 
+class EnvelopeError(LedgerError):
+    """A DSSE envelope, or the in-toto statement in it, that is not well-formed."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"malformed {what}: {problem}")
+
+
 class KeyFileError(LedgerError):
     """A private key file is missing, malformed, readable by others or cannot be written."""
 
