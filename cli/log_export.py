@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,14 @@ from samebits.cas.files import replacing_file
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json
 from samebits.cli.trusting import KeyOption, TrustOption, load_given_key, load_trust
-from samebits.exec.attestation import PROVENANCE, author_uri, run_statement, verdict_statement
+from samebits.exec.attestation import (
+    AUTHOR,
+    PROVENANCE,
+    TEST_RESULT,
+    author_uri,
+    run_statement,
+    verdict_statement,
+)
 from samebits.exec.author import author_key_path
 from samebits.exec.runner import log_directory
 from samebits.ledger import (
@@ -104,7 +112,7 @@ def check_export_command(
         kind: EntryKind = "run" if statement.predicate_type == PROVENANCE else "verdict"
         if not known.counts(signer.public, kind):
             raise CommandError(f"signed by {name}, whom you do not trust for a {kind}")
-    _check_builder(statement, signer)
+    _check_author(statement, signer)
     _report(statement, name, signer, as_json=json)
 
 
@@ -139,15 +147,25 @@ def _trusted_keys(trust: Trust) -> list[VerifierKey]:
     return [*own, *(key.key for key in trust.keys if key.role != "log")]
 
 
-def _check_builder(statement: Statement, signer: VerifierKey) -> None:
-    """Raise CommandError for provenance that names another builder than who signed it."""
-    if statement.predicate_type != PROVENANCE:
-        return
-    details = statement.predicate.get("runDetails")
-    builder = details.get("builder") if isinstance(details, dict) else None
-    named = builder.get("id") if isinstance(builder, dict) else None
-    if named != author_uri(signer.public):
-        raise CommandError(f"it names the builder {named!r:.200}, which is not who signed it")
+def _check_author(statement: Statement, signer: VerifierKey) -> None:
+    """Raise CommandError for a statement about a run or a verdict of somebody else than who signed it."""
+    if statement.predicate_type == PROVENANCE:
+        named, own = _inner(statement.predicate, "runDetails", "builder", "id"), author_uri(signer.public)
+    elif statement.predicate_type == TEST_RESULT:
+        listed = statement.predicate.get("configuration")
+        verdicts = [one for one in listed if _inner(one, "name") == "verdict"] if isinstance(listed, list) else []
+        named, own = _inner(verdicts[0] if verdicts else None, "annotations", AUTHOR), signer.public.hex()
+    else:
+        raise CommandError(f"its predicate is {statement.predicate_type[:200]!r}, which `log export` does not write")
+    if named != own:
+        raise CommandError(f"it says that it is by {named!r:.200}, which is not who signed it")
+
+
+def _inner(value: object, *names: str) -> object:
+    """Return what stands under these names, each within the one before; None if it is not there."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _report(statement: Statement, name: str, signer: VerifierKey, *, as_json: bool) -> None:

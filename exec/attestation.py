@@ -25,6 +25,7 @@ PROVENANCE: Final = "https://slsa.dev/provenance/v1"
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 BUILD_TYPE: Final = "https://samebits.local/attestation/run/v1"
 AUTHOR_URI: Final = "https://samebits.local/author/"  # and the public key in hex
+AUTHOR: Final = "samebits_author"  # annotation of an entry: its author's public key in hex
 NODE_MEDIA_TYPE: Final = "application/x.samebits-node+msgpack"
 
 
@@ -68,19 +69,19 @@ def verdict_statement(index: int, entry: Entry, chain: RunChain | None, store: S
     name = f"replay of steps {body.first_step}:{body.stop_step}"
     if body.result == "different":
         name += f": step {body.first_different_step} is the first that differs"
-    configuration = [
-        _entry_resource("verdict", index, entry, {"samebits_device": body.device}),
-        Resource("run", {NODE: str(body.run)}),
-        Resource("last segment", {NODE: str(prev)}),
-    ]
-    subjects = [Resource("segment", {NODE: str(prev)})]
+    run, last = Resource("run", {NODE: str(body.run)}), Resource("last-segment", {NODE: str(prev)})
+    subjects: tuple[Resource, ...] = (last,)
+    job: tuple[Resource, ...] = ()
     if chain is not None:
-        configuration.append(_object(store, "job", chain.job))
-        checked = [segment for segment in chain.segments if segment.address == prev]
-        if checked:
-            subjects = [_entry_resource("segment", checked[0].index, checked[0].entry)]
-        if checked and checked[0].body.stop_step == body.stop_step:
-            subjects = [*_tree(store, "state", checked[0].body.state_out)]
+        run = _entry_resource("run", chain.run_index, chain.run)
+        job = (_object(store, "job", chain.job),)
+        for segment in chain.segments:
+            if segment.address == prev:
+                last = _entry_resource("last-segment", segment.index, segment.entry)
+                reached = segment.body.stop_step == body.stop_step
+                subjects = _tree(store, "state", segment.body.state_out) if reached else (last,)
+    verdict = _entry_resource("verdict", index, entry, {"samebits_device": body.device})
+    configuration = [verdict, run, last, *job]
     same = body.result == "same"
     predicate = {
         "result": "PASSED" if same else "FAILED",
@@ -89,7 +90,7 @@ def verdict_statement(index: int, entry: Entry, chain: RunChain | None, store: S
         "warnedTests": [],
         "failedTests": [] if same else [name],
     }
-    return Statement(tuple(subjects), TEST_RESULT, predicate)
+    return Statement(subjects, TEST_RESULT, predicate)
 
 
 def author_uri(public: bytes) -> str:
@@ -177,5 +178,5 @@ def _entry_resource(name: str, index: int, entry: Entry, annotations: Mapping[st
     """Return an entry of the ledger: its bytes are at hand, so every digest is known."""
     encoded = encode_entry(entry)
     hashes = {NODE: str(hash_node(encoded)), BLAKE3: str(hash_blob(encoded)), SHA256: sha256(encoded).hexdigest()}
-    place = {"samebits_origin": entry.origin, "samebits_index": index}
+    place = {"samebits_origin": entry.origin, "samebits_index": index, AUTHOR: entry.author.hex()}
     return Resource(name, hashes, NODE_MEDIA_TYPE, {**place, **(annotations or {})})

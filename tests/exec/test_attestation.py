@@ -152,7 +152,7 @@ def test_verdict_is_exported_as_a_test_result(made: tuple[Path, Any, Any], tmp_p
     assert configuration == {
         "verdict": str(verdict.entry),
         "run": str(run.address),
-        "last segment": str(run.entry),
+        "last-segment": str(run.entry),
         "job": str(run.job),
     }
     assert [subject["name"] for subject in value["subject"]] == ["state", "state/w"]
@@ -175,7 +175,7 @@ def test_verdict_on_a_run_of_another_log_has_the_state_with_from(made: tuple[Pat
     with Store(tmp_path / "b") as mine, Store(path, read_only=True) as theirs:
         verdict = samebits.verify(run.address, mine, source=theirs)
     value = export(tmp_path / "b", verdict.entry, tmp_path / "alone.json")
-    assert value["subject"] == [{"name": "segment", "digest": {"samebitsNode": str(run.entry)}}]
+    assert value["subject"] == [{"name": "last-segment", "digest": {"samebitsNode": str(run.entry)}}]
     value = export(tmp_path / "b", verdict.entry, tmp_path / "with.json", "--from", path)
     assert value["subject"][0]["digest"]["samebitsNode"] == str(run.final_state)
 
@@ -230,19 +230,25 @@ def test_check_export_without_a_key_takes_whom_the_trust_file_names(
     assert "signed_by       you" in command("log", "check-export", tmp_path / "run.json", "--store", store).stdout
 
 
-def test_check_export_refuses_provenance_that_names_another_builder(
+def test_check_export_refuses_statements_about_what_the_signer_did_not_write(
     made: tuple[Path, Any, Any], tmp_path: Path
 ) -> None:
     from samebits.ledger.dsse import parse_envelope
-    from samebits.ledger.intoto import parse_statement, sign_statement
+    from samebits.ledger.intoto import Statement, parse_statement, sign_statement
 
-    store, run, _ = made
+    store, run, verdict = made
     export(store, run.address, tmp_path / "run.json")
+    export(store, verdict.entry, tmp_path / "verdict.json")
     thief = SigningKey("thief.example", bytes([7]) * 32)
-    statement = parse_statement(parse_envelope((tmp_path / "run.json").read_bytes()))
-    (tmp_path / "stolen.json").write_text(sign_statement(statement, thief).format())
-    error = command("log", "check-export", tmp_path / "stolen.json", "--key", thief.vkey, code=2).stderr
-    assert "not who signed it" in error
+    for name in ("run.json", "verdict.json"):
+        statement = parse_statement(parse_envelope((tmp_path / name).read_bytes()))
+        (tmp_path / name).write_text(sign_statement(statement, thief).format())
+        error = command("log", "check-export", tmp_path / name, "--key", thief.vkey, code=2).stderr
+        assert "not who signed it" in error
+    other = Statement(statement.subjects, "https://example.com/other", statement.predicate)
+    (tmp_path / "other.json").write_text(sign_statement(other, thief).format())
+    error = command("log", "check-export", tmp_path / "other.json", "--key", thief.vkey, code=2).stderr
+    assert "does not write" in error
 
 
 def test_export_refuses(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
