@@ -3,9 +3,8 @@
 Example::
 
     # from their site, checked by phone
-    log             samebits.local/log/21fe31dfa154a261+04ee55d4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea  the lab
-    author          runner.example+5e71fc9a+AT1AF8PoQ4lakrcKp00bfrycmCzPLsSWjM0AjQXwZgMM  Runa
-    author:verdicts judge.example+...+...  Judith
+    log samebits.local/log/21fe31dfa154a261+04ee55d4+AddamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea the lab
+    author:verdicts runner.example+c3a10a52+AT1AF8PoQ4lakrcKp00bfrycmCzPLsSWjMDNVfEq9GYM Runa
 
 A line: what the key is trusted as, the verifier key in the text form of signed-note, and, after it, the name to show
 (else that of the key). Columns are apart by spaces or tabs; empty lines and those that start with # are left alone.

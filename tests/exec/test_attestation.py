@@ -274,3 +274,30 @@ def test_a_run_without_a_segment_has_no_result(made: tuple[Path, Any, Any], tmp_
         chain = log.chain(run.address)
         with pytest.raises(RunError, match="no finished segment"):
             run_statement(replace(chain, segments=(), verdicts=()), store)
+
+
+def test_readme_shows_what_the_code_makes(tmp_path: Path) -> None:
+    """The example of ledger/README.md, with the keys and the run of its other examples."""
+    import re
+
+    from tests.ledger.test_readme import LOG_SEED, RUNNER_SEED
+
+    from samebits.cas import hash_blob
+    from samebits.exec.attestation import verdict_statement
+    from samebits.ledger import RunBody
+    from samebits.ledger.dsse import encode_pae
+    from samebits.ledger.intoto import PAYLOAD_TYPE, sign_statement
+    from samebits.ledger.logkey import log_origin
+
+    readme = re.sub(r"\s+", "", (Path(samebits.ledger.__file__).parent / "README.md").read_text())
+    runner, origin = SigningKey("runner.example", RUNNER_SEED), log_origin(SigningKey("x", LOG_SEED).public)
+    run = sign_entry(origin, None, RunBody(hash_blob(b"job"), bytes(range(16)), 300, 1, 100), runner)
+    body = VerdictBody(samebits.ledger.entry_address(run), 0, 300, "same", None, "numpy")
+    with Store(tmp_path / "empty") as empty:
+        statement = verdict_statement(2, sign_entry(origin, hash_blob(b"segment"), body, runner), None, empty)
+    payload, envelope = statement.encode(), sign_statement(statement, runner).format()
+    assert re.sub(r"\s+", "", payload.decode()) in readme
+    start = encode_pae(PAYLOAD_TYPE, payload)[:50].decode()
+    assert re.sub(r"\s+", "", start) in readme
+    assert envelope[:32] in readme
+    assert envelope[envelope.index('"payloadType"') :].strip() in readme
