@@ -21,6 +21,7 @@ from samebits.ledger.keys import SigningKey, VerifierKey
 
 MAX_ENVELOPE_SIZE_BYTES: Final = 64 << 20
 MAX_SIGNATURES: Final = 100
+MAX_DEPTH: Final = 64  # of JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,15 @@ def parse_envelope(data: bytes) -> Envelope:
 
 
 def load_json_object(what: str, data: bytes) -> dict[str, Any]:
-    """Read JSON whose value is an object, in which no name stands twice; raises EnvelopeError."""
+    """Read JSON whose value is an object, by one reading only: no name stands twice in an object, no NaN.
+
+    Raises EnvelopeError, also for one longer than 64 MiB or nested deeper than 64.
+    """
     if len(data) > MAX_ENVELOPE_SIZE_BYTES:
         raise EnvelopeError(what, f"longer than {MAX_ENVELOPE_SIZE_BYTES} bytes")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique)
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        _check_depth(value)
     except (ValueError, RecursionError) as error:
         raise EnvelopeError(what, f"not JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
@@ -116,6 +121,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a name stands twice in an object")
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        level = [item for one in inner for item in (one.values() if isinstance(one, dict) else one)]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
 def _parse_signature(value: object) -> EnvelopeSignature:

@@ -23,6 +23,7 @@ def add_trusted(path: Path, key: TrustedKey) -> TrustedKey | None:
 
     A log and an author are different lines even with one public key. Raises TrustFileError.
     """
+    path = path.resolve()  # through a link, so that the link stays
     with _editing(path):
         text = read_trust_text(path)
         parse_trust(path, text)
@@ -44,6 +45,7 @@ def remove_trusted(path: Path, wanted: str) -> tuple[TrustedKey, ...]:
 
     Raises TrustFileError if there is none, or if a name stands for several keys.
     """
+    path = path.resolve()
     with _editing(path):
         text = read_trust_text(path)
         found = [key for key in parse_trust(path, text) if wanted in (key.key.vkey, key.name)]

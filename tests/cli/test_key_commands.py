@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,22 @@ def test_trust_refuses_a_private_key_without_showing_it() -> None:
     error = key("trust", ALICE.format(), code=2).stderr
     assert "private key" in error
     assert ALICE.format()[-40:] not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder of the user's configuration is elsewhere")
+def test_the_trust_file_is_in_the_users_configuration(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    del environment["SAMEBITS_TRUST"]
+    command = [sys.executable, "-m", "samebits.cli", "key", "trust"]
+    subprocess.run([*command, ALICE.vkey], env=environment, check=True, capture_output=True)
+    path = tmp_path / "samebits" / "trust"
+    assert path.stat().st_mode & 0o777 == 0o644
+    listed = subprocess.run([*command, "--list"], env=environment, check=True, capture_output=True, text=True)
+    assert ALICE.vkey in listed.stdout
+    elsewhere = subprocess.run(
+        [*command, "--list", "--trust", str(tmp_path / "none")], env=environment, check=True, capture_output=True
+    )
+    assert elsewhere.stdout == b""
 
 
 def test_a_bad_line_of_the_trust_file_is_named(own_trust_file: Path) -> None:

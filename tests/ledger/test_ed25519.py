@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,10 @@ from tests.ledger.edwards25519 import IDENTITY, L, P, decode_point, encode_point
 from samebits.cas.encoding import Value
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.ledger.ed25519 import REFUSED_POINTS, point_problem, verify
-from samebits.ledger.entry import Entry, decode_entry, encode_entry
+from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry
 from samebits.ledger.errors import EntryError, NoteFormatError, SignatureError
 from samebits.ledger.keys import ED25519, SigningKey, VerifierKey, encode_base64
+from samebits.ledger.log import Log
 
 SAMPLES = Path(__file__).parents[1] / "vectors" / "ed25519" / "cctv_samples.json"
 PUBLISHED_LENGTH = 351_077  # characters of the published file
@@ -127,6 +128,19 @@ def test_verify_and_the_definition_agree_on_signatures_with_a_bit_changed(
     signature = int.from_bytes(key.sign(data), "little") ^ (1 << place if changed else 0)
     encoded = signature.to_bytes(64, "little")
     assert verifies(key.public, encoded, data) == is_valid(key.public, encoded, data) == (not changed)
+
+
+def test_nobody_appends_in_the_name_of_a_key_that_anyone_can_sign_for(log: Log, make_run: Callable[..., Entry]) -> None:
+    """R = A = the identity and S = 0 verify for every message where small orders are not refused."""
+    identity = encode_point(IDENTITY)
+    universal = identity + bytes(32)
+    assert openssl_verifies(identity, universal, b"any message")
+    forged = replace(make_run(log.origin), author=identity, signature=universal)
+    with pytest.raises(SignatureError, match="does not verify"):
+        check_entry_signature(forged)
+    with pytest.raises(EntryError, match="author: it has small order"):
+        log.append([forged])
+    assert log.size == 0
 
 
 @pytest.mark.parametrize("public", sorted(REFUSED_POINTS), ids=lambda public: public.hex()[:4] + public.hex()[-2:])

@@ -183,6 +183,24 @@ def test_edits_refuse_to_touch_a_file_with_a_bad_line(tmp_path: Path) -> None:
     assert path.read_text() == "autor x\n"
 
 
+def test_edits_go_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "trust")
+    add_trusted(tmp_path / "link", TrustedKey("author", ALICE))
+    assert (tmp_path / "link").is_symlink()
+    assert Trust.load(tmp_path / "real" / "trust").keys == Trust.load(tmp_path / "link").keys != ()
+    remove_trusted(tmp_path / "link", ALICE.vkey)
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_edits_that_cannot_be_written_say_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrustFileError, match="cannot be"):
+        add_trusted(tmp_path / "file" / "trust", TrustedKey("author", ALICE))
+    (tmp_path / "trust").mkdir()
+    with pytest.raises(TrustFileError, match="cannot be read"):
+        add_trusted(tmp_path / "trust", TrustedKey("author", ALICE))
+
+
 def test_edits_at_once_are_all_kept(tmp_path: Path) -> None:
     path = tmp_path / "trust"
     program = (
