@@ -6,12 +6,18 @@ from pathlib import Path
 
 import typer
 
+from samebits.cli.log_export import check_export_command, export_command
+from samebits.cli.log_verdicts import verdicts_command
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import command, print_fields, print_json, readable
+from samebits.cli.trusting import TrustOption, author_text, load_trust
 from samebits.exec.runner import LEDGER_FOLDER
-from samebits.ledger import Entry, Log, entry_address
+from samebits.ledger import Entry, Log, Trust, entry_address
 
 app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
+app.command("verdicts")(verdicts_command)
+app.command("export")(export_command)
+app.command("check-export")(check_export_command)
 
 
 def _open(store: Path | None) -> Log:
@@ -20,18 +26,23 @@ def _open(store: Path | None) -> Log:
 
 @app.command("show")
 @command
-def show_command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Print the entries in their order, and the signed checkpoint over them."""
+def show_command(store: StoreOption = None, trust: TrustOption = None, json: JsonOption = False) -> None:
+    """Print the entries in their order, by whom they are, and the signed checkpoint over them.
+
+    A name stands where the trust file has one for the key; otherwise the key's first characters.
+    """
     log = _open(store)
+    known = load_trust(trust, store_path(store))
     entries = list(log.entries())
     if json:
-        listed = [_fields(index, entry) for index, entry in enumerate(entries)]
+        listed = [_fields(index, entry, known) for index, entry in enumerate(entries)]
         print_json({"origin": log.origin, "size": log.size, "checkpoint": log.checkpoint(), "entries": listed})
         return
     for index, entry in enumerate(entries):
         body = readable(entry.body.to_body())
         shown = "  ".join(f"{name} {_short(value)}" for name, value in body.items() if value not in (None, []))
-        print(f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  {shown}")
+        by = author_text(known, entry.author, entry.kind)
+        print(f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  by {by}  {shown}")
     print(log.checkpoint(), end="")
 
 
@@ -48,12 +59,14 @@ def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
     print_json(fields) if json else print_fields(fields)
 
 
-def _fields(index: int, entry: Entry) -> dict[str, object]:
+def _fields(index: int, entry: Entry, known: Trust) -> dict[str, object]:
     return {
         "index": index,
         "address": str(entry_address(entry)),
         "kind": entry.kind,
         "author": entry.author.hex(),
+        "author_name": known.author_name(entry.author),
+        "counts": known.counts(entry.author, entry.kind),
         "prev": None if entry.prev is None else str(entry.prev),
         "body": readable(entry.body.to_body()),
     }

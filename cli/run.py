@@ -14,6 +14,7 @@ from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOpti
 from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
+from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.runner import Run, put_job, run
 
 
@@ -25,6 +26,7 @@ def run_command(
     commit_every: Annotated[int, typer.Option(min=1, help="Commit to every N-th step.", metavar="N")] = 1,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Store the state every N steps.", metavar="N")] = 50,
     source: FromOption = None,
+    key: KeyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run a job from its first step to its last and chain it in the ledger.
@@ -32,7 +34,7 @@ def run_command(
     A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
     --checkpoint-every changes a bit of the result.
     """
-    found = resolve_job(job)
+    found, signer = resolve_job(job), load_given_key(key)
     with contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
@@ -48,6 +50,7 @@ def run_command(
                 commit_every=commit_every,
                 checkpoint_every=checkpoint_every,
                 progress=progress,
+                key=signer,
             )
         report(result, as_json=json)
 

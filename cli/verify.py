@@ -9,10 +9,20 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
-from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
-from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, print_metrics, size_text
+from samebits.cli.options import (
+    DeviceOption,
+    FromOption,
+    JsonOption,
+    StoreOption,
+    open_existing_store,
+    open_store,
+    store_path,
+)
+from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, print_metrics, readable, size_text
 from samebits.cli.progress import step_progress
+from samebits.cli.trusting import KeyOption, TrustOption, author_text, load_given_key, load_trust
 from samebits.exec.verify import SAME, Verdict, verify
+from samebits.ledger import Trust
 
 
 @command
@@ -22,6 +32,8 @@ def verify_command(
     device: DeviceOption = "numpy",
     source: FromOption = None,
     partial: Annotated[bool, typer.Option("--partial", help="Accept a run that stops before its last step.")] = False,
+    key: KeyOption = None,
+    trust: TrustOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a run and compare every commit.
@@ -30,20 +42,23 @@ def verify_command(
     same, 1 different, 2 something is missing, damaged or malformed.
     """
     address = Digest.parse(run)
+    known, signer = load_trust(trust, store_path(store)), load_given_key(key)
     with contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
         progress = stack.enter_context(step_progress("verify"))
-        verdict = verify(address, opened, device=device, source=other, partial=partial, progress=progress)
-    report(verdict, as_json=json)
+        verdict = verify(address, opened, device=device, source=other, partial=partial, progress=progress, key=signer)
+    report(verdict, known, as_json=json)
     if verdict.verdict != SAME:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def report(verdict: Verdict, *, as_json: bool) -> None:
-    """Print a verdict."""
+def report(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
+    """Print a verdict, and by whom the run is as far as the trust file says."""
+    name, log_name = trust.author_name(verdict.run_author), trust.log_name(verdict.log_vkey)
     if as_json:
-        print_json({field.name: getattr(verdict, field.name) for field in dataclasses.fields(verdict)})
+        fields = {field.name: readable(getattr(verdict, field.name)) for field in dataclasses.fields(verdict)}
+        print_json({**fields, "run_author_name": name, "log_name": log_name})
         return
     if verdict.verdict == SAME:
         said = (
@@ -55,11 +70,12 @@ def report(verdict: Verdict, *, as_json: bool) -> None:
         {
             "verdict": said,
             "run": verdict.run,
+            "run by": verdict.run_author.hex() if name is None else author_text(trust, verdict.run_author, "run"),
             "job": verdict.job,
             "final state": verdict.final_state,
             "ledger entry": f"{verdict.run_entry} (the run's last)",
             "this verdict": f"{verdict.entry} (signed, in this store's ledger)",
-            "log": "verified: every entry, signature and the tree",
+            "log": "verified: every entry, signature and the tree" + (f" (of {log_name})" if log_name else ""),
             "artifacts": f"verified: {verdict.objects_checked} objects ({size_text(verdict.bytes_fetched)} fetched)",
             "computation": f"replayed on {verdict.device} in {verdict.seconds:.1f} s",
         }

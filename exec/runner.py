@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.cas import Digest, Store, put_tensor, put_tree
+from samebits.exec.author import author_key
 from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
 from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
@@ -25,7 +26,6 @@ from samebits.ledger import (
     SegmentBody,
     SigningKey,
     entry_address,
-    load_or_create_key,
     sign_entry,
 )
 from samebits.ledger.merkle import leaf_hash, root_hash
@@ -59,12 +59,14 @@ def run(
     commit_every: int = 1,
     checkpoint_every: int = 50,
     progress: Progress | None = None,
+    key: SigningKey | None = None,
 ) -> Run:
     """Run a job from its first step to its last and chain it in the store's ledger.
 
     Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
     of the chain. Neither changes a bit of the result. The ledger hears of a run when its first segment is done; a run
-    that fails later keeps the segments it has. Raises JobError, GraphError, DeviceError or RunError.
+    that fails later keeps the segments it has. `key` signs the entries; without one the store's author does. Raises
+    JobError, GraphError, DeviceError or RunError.
     """
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")
@@ -75,7 +77,7 @@ def run(
     address = put_job(job, store)
     # a missing job is said by what reads it
     with store.holding([address]) if store.has(address) else nullcontext():
-        return _run(address, store, opened, commit_every, checkpoint_every, progress, started)
+        return _run(address, store, opened, commit_every, checkpoint_every, progress, started, key)
 
 
 def _run(
@@ -86,9 +88,10 @@ def _run(
     checkpoint_every: int,
     progress: Progress | None,
     started: float,
+    key: SigningKey | None,
 ) -> Run:
     machine = JobMachine(address, store, opened)
-    chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every)
+    chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every, key)
     kernels = put_kernels(store, machine.kernels())
     state = machine.initial_state()
     state_in = machine.spec.state if machine.spec.init is None else _put_state(store, machine, state)
@@ -149,11 +152,6 @@ def put_job(job: Job | Digest | str, store: Store) -> Digest:
     return job.address
 
 
-def author_key(store: Store) -> SigningKey:
-    """Return the key that signs this store's runs and verdicts; it is made on first use."""
-    return load_or_create_key(Path(store.path) / "keys" / "author.key", "samebits.local/author")
-
-
 def log_directory(store: Store) -> Path:
     """Return where a store keeps its ledger."""
     return Path(store.path) / LEDGER_FOLDER
@@ -167,9 +165,17 @@ def _put_state(store: Store, machine: JobMachine, state: State) -> Digest:
 class ChainWriter:
     """Appends the entries of one run to the ledger: its run entry together with the first segment."""
 
-    def __init__(self, store: Store, job: Digest, steps: int, commit_every: int, checkpoint_every: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        job: Digest,
+        steps: int,
+        commit_every: int,
+        checkpoint_every: int,
+        key: SigningKey | None = None,
+    ) -> None:
         self._store = store
-        self._key = author_key(store)
+        self._key = author_key(store) if key is None else key
         self._log = Log.open(log_directory(store))
         body = RunBody(job, os.urandom(NONCE_SIZE_BYTES), steps, commit_every, checkpoint_every)
         entry = sign_entry(self._log.origin, None, body, self._key)

@@ -14,11 +14,12 @@ from typing import Final, Literal
 from samebits.cas import Digest, Store, check_objects
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.transfer import pull
+from samebits.exec.author import author_key
 from samebits.exec.commits import Commit, commit_steps, make_commit, read_commits, state_address
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
 from samebits.exec.machine import JobMachine, as_scalars, load_spec
-from samebits.exec.runner import Progress, author_key, log_directory
+from samebits.exec.runner import Progress, log_directory
 from samebits.ledger import (
     Entry,
     EntryNotFoundError,
@@ -26,6 +27,7 @@ from samebits.ledger import (
     RunBody,
     RunChain,
     SegmentBody,
+    SigningKey,
     VerdictBody,
     entry_address,
     sign_entry,
@@ -56,6 +58,8 @@ class Verdict:
     metrics: Mapping[str, float]  # of the last step that was computed, with those of the evaluation
     entry: Digest  # the signed verdict in the verifier's ledger
     run_entry: Digest  # the last entry of the run that was checked
+    run_author: bytes  # public key, 32 bytes, of who made the run
+    log_vkey: str  # verifier key of the log that the run was read from
     objects_checked: int
     bytes_fetched: int
     seconds: float
@@ -78,18 +82,19 @@ def verify(
     source: Store | None = None,
     partial: bool = False,
     progress: Progress | None = None,
+    key: SigningKey | None = None,
 ) -> Verdict:
     """Replay a run and compare every commit; the signed verdict goes into the store's own ledger.
 
-    `source` is another store, whose ledger holds the run and from which missing objects are fetched by hash. A run
-    that stops before its job's last step is refused unless `partial`. Raises LedgerError, CasError, JobError or
-    RunError for what is missing, damaged or malformed.
+    `key` signs it; without one the store's author does. `source` is another store, whose ledger holds the run and from
+    which missing objects are fetched by hash. A run that stops before its job's last step is refused unless `partial`.
+    Raises LedgerError, CasError, JobError or RunError for what is missing, damaged or malformed.
     """
     started = time.perf_counter()
     address = _check_arguments(run, store, source)
     opened = open_device(device)
-    chain = _read_chain(address, source or store, partial=partial)
-    key, log = author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
+    chain, log_vkey = _read_chain(address, source or store, partial=partial)
+    key, log = key or author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
     body, segments = chain.body, [segment.body for segment in chain.segments]
     roots = [body.job, *(d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))]
     _check_steps(body, store, source)
@@ -119,6 +124,8 @@ def verify(
         metrics=metrics,
         entry=entry_address(entry),
         run_entry=chain.head,
+        run_author=chain.author,
+        log_vkey=log_vkey,
         objects_checked=objects,
         bytes_fetched=fetched,
         seconds=time.perf_counter() - started,
@@ -152,7 +159,8 @@ def _append_once(log: Log, entry: Entry) -> None:
         log.append([entry])
 
 
-def _read_chain(run: Digest, source: Store, *, partial: bool) -> RunChain:
+def _read_chain(run: Digest, source: Store, *, partial: bool) -> tuple[RunChain, str]:
+    """Return the chain of a run from an audited log, and the log's verifier key."""
     log = Log.open(log_directory(source), read_only=True)
     log.audit().check()
     chain = log.chain(run)
@@ -161,7 +169,7 @@ def _read_chain(run: Digest, source: Store, *, partial: bool) -> RunChain:
     if not chain.is_complete and not partial:
         stop, steps = chain.next_step, chain.body.steps
         raise RunError(f"run {run} stops after {stop} of {steps} steps; --partial verifies what is there")
-    return chain
+    return chain, log.verifier.vkey
 
 
 def _read_claimed_commits(store: Store, body: RunBody, segments: Sequence[SegmentBody]) -> dict[int, Digest]:

@@ -18,10 +18,12 @@ from samebits.ledger.errors import (
     RunNotFoundError,
     SignatureError,
     StorageError,
+    TrustFileError,
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.log import Log
+from samebits.ledger.trust import Trust, TrustedKey
 
 __all__ = [
     "AuditError",
@@ -48,6 +50,9 @@ __all__ = [
     "SignatureError",
     "SigningKey",
     "StorageError",
+    "Trust",
+    "TrustFileError",
+    "TrustedKey",
     "VerdictBody",
     "VerifierKey",
     "check_chain",

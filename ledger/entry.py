@@ -14,9 +14,10 @@ from samebits.cas.encoding import Value, encode
 from samebits.cas.errors import CasError
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
+from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, point_problem, verify
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
-from samebits.ledger.keys import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, SigningKey, is_key_name, verify
+from samebits.ledger.keys import SigningKey, is_key_name
 
 ENTRY_KIND: Final = "entry"
 ENTRY_VERSION: Final = 1
@@ -84,11 +85,14 @@ def decode_entry(data: bytes) -> Entry:
     if not is_key_name(origin):
         raise EntryError("origin", "want the name of a log, without space or plus")
     body = read_body(read_text(fields, "kind"), fields["body"])
+    author = read_bytes(fields, "author", PUBLIC_SIZE_BYTES)
+    if problem := point_problem(author):
+        raise EntryError("author", problem)
     return Entry(
         origin=origin,
         prev=_read_prev(body, fields["prev"]),
         body=body,
-        author=read_bytes(fields, "author", PUBLIC_SIZE_BYTES),
+        author=author,
         signature=read_bytes(fields, "signature", SIGNATURE_SIZE_BYTES),
     )
 

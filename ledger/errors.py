@@ -32,6 +32,15 @@ class SignatureError(LedgerError):
     """A signature does not verify, or a note carries none by a known key."""
 
 
+class EnvelopeError(LedgerError):
+    """A DSSE envelope, or the in-toto statement in it, that is not well-formed."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"malformed {what}: {problem}")
+
+
 class KeyFileError(LedgerError):
     """A private key file is missing, malformed, readable by others or cannot be written."""
 
@@ -39,6 +48,16 @@ class KeyFileError(LedgerError):
         self.path = path
         self.problem = problem
         super().__init__(f"key file {path}: {problem}")
+
+
+class TrustFileError(LedgerError):
+    """The trust file is malformed, writable by others or cannot be written."""
+
+    def __init__(self, path: Path, problem: str, line: int | None = None) -> None:
+        self.path = path
+        self.problem = problem
+        self.line = line  # from 1; None: it is not about one line
+        super().__init__(f"trust file {path}{'' if line is None else f', line {line}'}: {problem}")
 
 
 class EntryError(LedgerError):

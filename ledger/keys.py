@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from samebits.ledger.errors import NoteFormatError, SignatureError
+from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SEED_SIZE_BYTES, point_problem, verify
+from samebits.ledger.errors import NoteFormatError
 
-PUBLIC_SIZE_BYTES: Final = 32
-SEED_SIZE_BYTES: Final = 32
-SIGNATURE_SIZE_BYTES: Final = 64
 ED25519: Final = b"\x01"  # the signature type of signed-note
 _PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
@@ -30,13 +27,15 @@ _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """The public half of a key and the name it goes by."""
+    """The public half of a key and the name it goes by. Raises NoteFormatError for a key of small order."""
 
     name: str
     public: bytes  # 32 bytes
 
     def __post_init__(self) -> None:
         _check_half(self.name, self.public, PUBLIC_SIZE_BYTES)
+        if problem := point_problem(self.public):
+            raise NoteFormatError("verifier key", problem)
 
     @property
     def key_id(self) -> bytes:
@@ -117,16 +116,6 @@ class SigningKey:
         if key.key_id != key_id:
             raise NoteFormatError("private key", f"the key ID {key_id.hex()} is not that of this name and key")
         return key
-
-
-def verify(public: bytes, signature: bytes, data: bytes) -> None:
-    """Check an Ed25519 signature over `data` (RFC 8032); raises SignatureError."""
-    if len(public) != PUBLIC_SIZE_BYTES or len(signature) != SIGNATURE_SIZE_BYTES:
-        raise SignatureError(f"a key of {len(public)} bytes with a signature of {len(signature)} is not Ed25519")
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
-    except (InvalidSignature, ValueError):
-        raise SignatureError(f"the signature does not verify with key {public.hex()}") from None
 
 
 def is_key_name(name: str) -> bool:

@@ -125,7 +125,7 @@ def test_audit_finds_rules_that_the_logs_own_key_broke(
     key = load_key(tmp_path / "log" / "log.key")
     run, first = small.entry(0), small.entry(1)
     fork = make_segment(run, first, 1, device="opencl")
-    forged = encode_entry(make_run(small.origin, 5)).replace(run.author, bytes(32))
+    forged = encode_entry(make_run(small.origin, 5)).replace(run.author, bytes(range(32)))
 
     def sign(tree_size: int, root: bytes) -> bytes:
         return sign_checkpoint(Checkpoint(small.origin, tree_size, root), key).encode()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from samebits.cas.digest import Digest, hash_blob, hash_node
 from samebits.cas.encoding import decode, encode
 from samebits.ledger.bodies import Body, RunBody, SegmentBody, VerdictBody, read_body
+from samebits.ledger.ed25519 import verify
 from samebits.ledger.entry import (
     Entry,
     check_entry_signature,
@@ -23,7 +24,7 @@ from samebits.ledger.entry import (
     sign_entry,
 )
 from samebits.ledger.errors import EntryError, SignatureError
-from samebits.ledger.keys import SigningKey, verify
+from samebits.ledger.keys import SigningKey
 
 ORIGIN = "samebits.local/log/0123456789abcdef"
 KEY = SigningKey("runner.example", bytes(32))

@@ -10,12 +10,17 @@ from samebits.cas.digest import hash_blob
 from samebits.ledger.bodies import RunBody
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.entry import encode_entry, entry_address, sign_entry
-from samebits.ledger.keys import SigningKey
+from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.logkey import log_origin
 from samebits.ledger.merkle import leaf_hash, root_hash
+from samebits.ledger.trust import TrustedKey
 
 LOG_SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 RUNNER_SEED = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+
+
+def trusted_keys(log: VerifierKey, runner: VerifierKey) -> tuple[TrustedKey, ...]:
+    return TrustedKey("log", log, "the lab"), TrustedKey("author:verdicts", runner, "Runa")
 
 
 def test_readme_shows_what_the_code_makes() -> None:
@@ -30,6 +35,8 @@ def test_readme_shows_what_the_code_makes() -> None:
     assert key.vkey in text
     assert key.format() in text
     assert encode_entry(run).hex() in words
+    trusted = "".join(f"    {key.format()}\n" for key in trusted_keys(key.verifier, runner.verifier))
+    assert trusted in text
     assert str(entry_address(run)) in text
     assert leaf.hex() in text
     assert "".join(f"    {line}".rstrip() + "\n" for line in note.splitlines()) in text
