@@ -20,13 +20,15 @@ from samebits.ledger.errors import (
     LedgerError,
     RunNotFoundError,
     SignatureError,
+    StaleCheckpointError,
     StorageError,
 )
 from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.lmdb_storage import LmdbLogStorage
 from samebits.ledger.logkey import load_log_verifier, load_or_create_log_key, store_log_verifier
-from samebits.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash
+from samebits.ledger.merkle import EMPTY_ROOT, CompactRange, consistency_proof, inclusion_proof, leaf_hash
+from samebits.ledger.note import add_signatures
 from samebits.ledger.storage import LogReader, LogStorage
 
 _BATCH: Final = 256  # entries read in one view
@@ -153,6 +155,41 @@ class Log:
     def leaf_hashes(self) -> list[bytes]:
         """Return the leaf hash of every entry, from which `merkle` makes proofs."""
         return [leaf_hash(data) for _, data in self._stored(0, self.size)]
+
+    def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the hashes from entry `index` up to the root of the tree of `tree_size` entries (default: all).
+
+        Raises EntryNotFoundError for an entry that this tree does not have.
+        """
+        hashes = self.leaf_hashes()[:tree_size]
+        if not 0 <= index < len(hashes):
+            raise EntryNotFoundError(index, len(hashes))
+        return inclusion_proof(hashes, index)
+
+    def consistency_proof(self, old_size: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `old_size` is a prefix of that of `tree_size` entries (default: all).
+
+        Empty for an old size of 0 and for equal sizes. Raises ValueError for an old size beyond the other.
+        """
+        return consistency_proof(self.leaf_hashes()[:tree_size], old_size)
+
+    def publish_cosigned(self, note: str) -> str:
+        """Add the signature lines of a note to the published checkpoint, durably, and return the result.
+
+        The lines are not looked at: verify them before. Raises StaleCheckpointError if the note's text is not that of
+        the checkpoint, NoteFormatError for malformed lines, and StorageError.
+        """
+        with self._lock, self._storage.writing() as view:
+            state = self._caught_up(view)
+            assert state.note is not None
+            current = state.note.decode()
+            text, _, lines = note.rpartition("\n\n")
+            if current.rpartition("\n\n")[0] != text:
+                raise StaleCheckpointError(f"log {self.origin} has grown since the checkpoint that was cosigned")
+            published = add_signatures(current, lines)
+            open_checkpoint(published.encode(), self._verifier)  # the log's own signature must have stayed
+            view.append([], published.encode())
+        return published
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
