@@ -6,18 +6,24 @@ from pathlib import Path
 
 import typer
 
+from samebits.cli.log_cosign import cosign_command
 from samebits.cli.log_export import check_export_command, export_command
+from samebits.cli.log_receipt import check_command, prove_command, witness_fields
 from samebits.cli.log_verdicts import verdicts_command
-from samebits.cli.options import JsonOption, StoreOption, store_path
-from samebits.cli.output import command, print_fields, print_json, readable
+from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, store_path
+from samebits.cli.output import CommandError, command, print_fields, print_json, readable
 from samebits.cli.trusting import TrustOption, author_text, load_trust
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import Entry, Log, Trust, entry_address
+from samebits.ledger.cosigned import open_cosigned
 
 app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
 app.command("verdicts")(verdicts_command)
 app.command("export")(export_command)
 app.command("check-export")(check_export_command)
+app.command("prove")(prove_command)
+app.command("check")(check_command)
+app.command("cosign")(cosign_command)
 
 
 def _open(store: Path | None) -> Log:
@@ -48,14 +54,23 @@ def show_command(store: StoreOption = None, trust: TrustOption = None, json: Jso
 
 @app.command("verify")
 @command
-def verify_command(store: StoreOption = None, json: JsonOption = False) -> None:
-    """Check every entry, every signature, the chain of every run, the tree and the checkpoint."""
+def verify_command(policy: PolicyOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+    """Check every entry, every signature, the chain of every run, the tree and the checkpoint.
+
+    With a policy, the checkpoint must be of a log that it names and have the cosignatures that it requires.
+    """
+    rule = None if policy is None else load_policy(policy)
     log = _open(store)
     audit = log.audit()
     audit.check()
     counts = {"entries": audit.tree_size, "runs": audit.runs, "segments": audit.segments, "verdicts": audit.verdicts}
     root = audit.root_hash.hex() if audit.root_hash is not None else ""
-    fields = {"log": "verified", "origin": log.origin, **counts, "root": root}
+    fields: dict[str, object] = {"log": "verified", "origin": log.origin, **counts, "root": root}
+    if rule is not None:
+        cosigned = open_cosigned(log.checkpoint().encode(), rule, log.verifier)
+        if (cosigned.checkpoint.tree_size, cosigned.checkpoint.root_hash) != (audit.tree_size, audit.root_hash):
+            raise CommandError("the log grew while it was verified; run it again")
+        fields |= witness_fields(cosigned, as_json=json)
     print_json(fields) if json else print_fields(fields)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import samebits
-from samebits.cli import cas, jobs, key, log
+from samebits.cli import cas, jobs, key, log, witness
 from samebits.cli.doctor import doctor_command
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
@@ -26,6 +26,7 @@ app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
 app.add_typer(log.app, name="log")
 app.add_typer(key.app, name="key")
+app.add_typer(witness.app, name="witness")
 app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)
 

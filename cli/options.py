@@ -9,6 +9,7 @@ import platformdirs
 import typer
 
 from samebits.cas import Store
+from samebits.ledger.policy import MAX_POLICY_SIZE_BYTES, Policy, parse_policy
 
 StoreOption = Annotated[
     Path | None,
@@ -25,11 +26,26 @@ FromOption = Annotated[
     Path | None,
     typer.Option("--from", metavar="DIR", help="Another store, from which missing objects are fetched by hash."),
 ]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="Logs to believe, and witnesses that must have cosigned."),
+]
 
 
 def store_path(given: Path | None) -> Path:
     """Return the store's directory: the one given, or the default of the platform."""
     return given if given is not None else platformdirs.user_data_path("samebits", appauthor=False)
+
+
+def read_file(path: Path, limit_bytes: int) -> bytes:
+    """Return what a file holds, at most `limit_bytes` + 1 bytes of it; raises OSError."""
+    with path.open("rb") as file:
+        return file.read(limit_bytes + 1)
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file; raises PolicyFormatError."""
+    return parse_policy(read_file(path, MAX_POLICY_SIZE_BYTES))
 
 
 def open_store(given: Path | None) -> Store:

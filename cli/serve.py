@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samebits.cli.http_serving import run_server
 from samebits.cli.options import StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, stderr
 from samebits.exec.runner import LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from samebits.cas import Store
-
-_MAX_REQUESTS = 256  # at once; more are told to come again
-_KEEP_ALIVE_S = 15
 
 
 @command
@@ -41,38 +38,19 @@ def serve_command(
 
 def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
         from starlette.applications import Starlette
         from starlette.routing import Mount
 
-        from samebits.cas.server import listen, make_app
+        from samebits.cas.server import make_app
         from samebits.ledger.server import log_routes
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        raise CommandError(f"can't listen on {host} port {port}: {error.strerror or error}") from error
-    address, port = listener.getsockname()[:2]
-    if writable and not ipaddress.ip_address(address).is_loopback:
-        stderr.print("samebits: anyone who can connect may write to this store")
+    def warn(address: str) -> None:
+        if writable and not ipaddress.ip_address(address).is_loopback:
+            stderr.print("samebits: anyone who can connect may write to this store")
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            print(f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}", flush=True)
-
-    ledger = log_routes(Path(store.path) / LEDGER_FOLDER)
-    config = uvicorn.Config(
-        Starlette(routes=[*ledger, Mount("/", make_app(store, writable=writable))]),  # the store has all other paths
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        limit_concurrency=_MAX_REQUESTS,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    with listener:
-        Server(config).run(sockets=[listener])
+    # the store has all paths that the ledger has not
+    routes = [*log_routes(Path(store.path) / LEDGER_FOLDER), Mount("/", make_app(store, writable=writable))]
+    run_server(Starlette(routes=routes), host, port, on_listening=warn)

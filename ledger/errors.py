@@ -41,6 +41,41 @@ class EnvelopeError(LedgerError):
         super().__init__(f"malformed {what}: {problem}")
 
 
+class PolicyFormatError(LedgerError):
+    """A line of a policy is not what a policy may have there."""
+
+    def __init__(self, line: int | None, problem: str) -> None:
+        self.line = line  # counted from 1; None: the policy as a whole
+        self.problem = problem
+        super().__init__(f"policy{'' if line is None else f', line {line}'}: {problem}")
+
+
+class QuorumError(LedgerError):
+    """A checkpoint lacks cosignatures that a policy requires."""
+
+
+class WitnessError(LedgerError):
+    """A witness gave no cosignature, or none that can be used."""
+
+    def __init__(self, witness: str, problem: str) -> None:
+        self.witness = witness
+        self.problem = problem
+        super().__init__(f"witness {witness}: {problem}")
+
+
+class WitnessRefusalError(LedgerError):
+    """What a witness answers to a request that it does not cosign."""
+
+    def __init__(self, status: int, problem: str, *, known_size: int | None = None) -> None:
+        self.status = status  # of HTTP: 400, 403, 404, 409 or 422
+        self.known_size = known_size  # 409 only: the size of the latest tree it cosigned
+        super().__init__(problem)
+
+
+class StaleCheckpointError(LedgerError):
+    """The log has another checkpoint by now than the one that was cosigned."""
+
+
 class KeyFileError(LedgerError):
     """A private key file is missing, malformed, readable by others or cannot be written."""
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from samebits.ledger.errors import KeyFileError, NoteFormatError
 from samebits.ledger.keys import SigningKey
 
 _MAX_SIZE_BYTES: Final = 4096
 _OTHERS: Final = 0o077
+
+Key = TypeVar("Key")
 
 
 def load_or_create_key(path: Path, name: str) -> SigningKey:
@@ -37,6 +40,14 @@ def load_key(path: Path) -> SigningKey:
 
 def find_key(path: Path) -> SigningKey | None:
     """Read a private key file, None if there is none; raises KeyFileError if it is malformed or others may read it."""
+    return read_key(path, SigningKey.parse)
+
+
+def read_key(path: Path, parse: Callable[[str], Key]) -> Key | None:
+    """Read a private key file of any type, None if there is none; raises KeyFileError.
+
+    `parse` reads the text, and raises NoteFormatError.
+    """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -51,7 +62,7 @@ def find_key(path: Path) -> SigningKey | None:
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}") from error
     try:
-        return SigningKey.parse(content.decode().removesuffix("\n"))
+        return parse(content.decode().removesuffix("\n"))
     except (UnicodeDecodeError, NoteFormatError) as error:
         problem = error.problem if isinstance(error, NoteFormatError) else "it is not text"
         hint = "restore it from a backup, or move it away to start with a new key"
@@ -61,6 +72,14 @@ def find_key(path: Path) -> SigningKey | None:
 def store_key(path: Path, key: SigningKey) -> SigningKey:
     """Write a key to a new file and return it; if the file exists by then, return the key that it holds.
 
+    Raises KeyFileError.
+    """
+    return key if write_key(path, key.format()) else load_key(path)
+
+
+def write_key(path: Path, text: str) -> bool:
+    """Write the text of a private key to a new file; returns False if the file exists by then.
+
     The text is complete and durable under a temporary name before it gets the final one. Raises KeyFileError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -69,19 +88,19 @@ def store_key(path: Path, key: SigningKey) -> SigningKey:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(f"{key.format()}\n".encode())
+                file.write(f"{text}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                return load_key(path)
+                return False
         finally:
             temporary.unlink()
         sync_directory(path.parent)
     except OSError as error:
         raise KeyFileError(path, f"cannot be written: {error.strerror}") from error
-    return key
+    return True
 
 
 def sync_directory(path: Path) -> None:

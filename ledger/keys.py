@@ -21,7 +21,9 @@ from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SEED_SIZE_BYTES, point_pr
 from samebits.ledger.errors import NoteFormatError
 
 ED25519: Final = b"\x01"  # the signature type of signed-note
-_PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+COSIGNATURE: Final = b"\x04"  # that of tlog-cosignature, Ed25519 too: see cosignature.py
+_TYPE_NAMES: Final = {ED25519: "Ed25519", COSIGNATURE: "an Ed25519 cosignature"}
+PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
 
 
@@ -33,27 +35,24 @@ class VerifierKey:
     public: bytes  # 32 bytes
 
     def __post_init__(self) -> None:
-        _check_half(self.name, self.public, PUBLIC_SIZE_BYTES)
-        if problem := point_problem(self.public):
-            raise NoteFormatError("verifier key", problem)
+        check_public(self.name, self.public)
 
     @property
     def key_id(self) -> bytes:
         """The 4 bytes that, with the name, say which key made a signature."""
-        return sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:4]
+        return compute_key_id(self.name, ED25519, self.public)
 
     @property
     def vkey(self) -> str:
         """The text form of the public key."""
-        return f"{self.name}+{self.key_id.hex()}+{encode_base64(ED25519 + self.public)}"
+        return format_key(self.name, self.key_id, ED25519, self.public)
 
     @classmethod
     def parse(cls, vkey: str) -> VerifierKey:
         """Read the text form; raises NoteFormatError for anything else, another key type included."""
-        name, key_id, payload = _split_key("verifier key", vkey)
-        key = cls(name, payload)
-        if key.key_id != key_id:
-            raise NoteFormatError("verifier key", f"the key ID {key_id.hex()} is not that of this name and key")
+        name, key_id, public = parse_key("verifier key", vkey, ED25519)
+        key = cls(name, public)
+        check_key_id("verifier key", key_id, key.key_id)
         return key
 
     def verify(self, signature: bytes, data: bytes) -> None:
@@ -70,7 +69,7 @@ class SigningKey:
     _private: Ed25519PrivateKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_half(self.name, self.seed, SEED_SIZE_BYTES)
+        check_half(self.name, self.seed, SEED_SIZE_BYTES)
         object.__setattr__(self, "_private", Ed25519PrivateKey.from_private_bytes(self.seed))
 
     @classmethod
@@ -104,18 +103,38 @@ class SigningKey:
 
     def format(self) -> str:
         """Return the text form of the private key: PRIVATE+KEY+name+key ID+base64 of 01 || seed."""
-        return f"{_PRIVATE_PREFIX}{self.name}+{self.key_id.hex()}+{encode_base64(ED25519 + self.seed)}"
+        return PRIVATE_PREFIX + format_key(self.name, self.key_id, ED25519, self.seed)
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
         """Read the text form; raises NoteFormatError (which never shows the text)."""
-        if not text.startswith(_PRIVATE_PREFIX):
-            raise NoteFormatError("private key", f"it does not start with {_PRIVATE_PREFIX}")
-        name, key_id, payload = _split_key("private key", text[len(_PRIVATE_PREFIX) :])
-        key = cls(name, payload)
-        if key.key_id != key_id:
-            raise NoteFormatError("private key", f"the key ID {key_id.hex()} is not that of this name and key")
+        name, key_id, seed = parse_private_key(text, ED25519)
+        key = cls(name, seed)
+        check_key_id("private key", key_id, key.key_id)
         return key
+
+
+def check_public(name: str, public: bytes) -> None:
+    """Check name and public key; raises ValueError, and NoteFormatError for a key that `ed25519` refuses."""
+    check_half(name, public, PUBLIC_SIZE_BYTES)
+    if problem := point_problem(public):
+        raise NoteFormatError("verifier key", problem)
+
+
+def compute_key_id(name: str, key_type: bytes, public: bytes) -> bytes:
+    """Return the 4 bytes of a key ID: the first of SHA-256(name || 0A || type || public key)."""
+    return sha256(name.encode() + b"\n" + key_type + public).digest()[:4]
+
+
+def check_key_id(what: str, found: bytes, computed: bytes) -> None:
+    """Check the key ID in the text of a key; raises NoteFormatError."""
+    if found != computed:
+        raise NoteFormatError(what, f"the key ID {found.hex()} is not that of this name and key")
+
+
+def format_key(name: str, key_id: bytes, key_type: bytes, key: bytes) -> str:
+    """Return ``name+hex8+base64(type || key)``."""
+    return f"{name}+{key_id.hex()}+{encode_base64(key_type + key)}"
 
 
 def is_key_name(name: str) -> bool:
@@ -141,8 +160,18 @@ def decode_base64(text: str) -> bytes | None:
     return data if encode_base64(data) == text else None
 
 
-def _split_key(what: str, text: str) -> tuple[str, bytes, bytes]:
-    """Return (name, key ID, 32 bytes of key) of ``name+hex8+base64``; the base64 may itself contain a plus."""
+def parse_private_key(text: str, key_type: bytes) -> tuple[str, bytes, bytes]:
+    """Return (name, key ID, 32 bytes of seed) of a private key's text; raises NoteFormatError, without the text."""
+    if not text.startswith(PRIVATE_PREFIX):
+        raise NoteFormatError("private key", f"it does not start with {PRIVATE_PREFIX}")
+    return parse_key("private key", text[len(PRIVATE_PREFIX) :], key_type)
+
+
+def parse_key(what: str, text: str, key_type: bytes) -> tuple[str, bytes, bytes]:
+    """Return (name, key ID, 32 bytes of key) of ``name+hex8+base64(type || key)``; the base64 may contain a plus.
+
+    Raises NoteFormatError, for a key of another type too. The key ID is not checked.
+    """
     parts = text.split("+", 2)
     if len(parts) != 3:
         raise NoteFormatError(what, "want name+key ID+base64")
@@ -154,14 +183,16 @@ def _split_key(what: str, text: str) -> tuple[str, bytes, bytes]:
     payload = decode_base64(encoded)
     if payload is None or not payload:
         raise NoteFormatError(what, "the key is not base64")
-    if payload[:1] != ED25519:
-        raise NoteFormatError(what, f"key type {payload[0]} is not supported (1 is Ed25519)")
+    if payload[:1] != key_type:
+        wanted = f"{key_type[0]} is {_TYPE_NAMES[key_type]}"
+        raise NoteFormatError(what, f"key type {payload[0]} is not supported ({wanted})")
     if len(payload) != 1 + PUBLIC_SIZE_BYTES:
         raise NoteFormatError(what, f"an Ed25519 key is 32 bytes, not {len(payload) - 1}")
     return name, bytes.fromhex(key_id), payload[1:]
 
 
-def _check_half(name: str, key: bytes, size_bytes: int) -> None:
+def check_half(name: str, key: bytes, size_bytes: int) -> None:
+    """Check the name and the size of one half of a key; raises ValueError."""
     if not is_key_name(name):
         raise ValueError(f"{name!r} cannot name a key: no space, no plus, not empty")
     if not isinstance(key, bytes) or len(key) != size_bytes:

@@ -20,12 +20,14 @@ from samebits.ledger.errors import (
     LedgerError,
     RunNotFoundError,
     SignatureError,
+    StaleCheckpointError,
     StorageError,
 )
 from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.logkey import has_log_verifier, load_log_verifier, load_or_create_log_key, store_log_verifier
 from samebits.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash
+from samebits.ledger.note import add_signatures
 from samebits.ledger.storage import LogReader, LogStorage, Sign
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
@@ -152,21 +154,53 @@ class Log:
         assert note is not None
         return note.decode()
 
-    def tiles(self) -> TileReader:
-        """Return what reads entries and makes proofs under the checkpoint of now."""
+    def tiles(self, tree_size: int | None = None) -> TileReader:
+        """Return what reads entries and makes proofs in the tree of so many entries (default: all of now).
+
+        Raises ValueError for a tree larger than the log, and TileError for damaged tiles.
+        """
         state = self._current()
         checkpoint = Checkpoint(self.origin, state.tree.tree_size, state.tree.root_hash())
         if self._tiles is None or self._tiles.checkpoint != checkpoint:
             self._tiles = TileReader(self._storage.source, checkpoint)
-        return self._tiles
+        if tree_size is None or tree_size == checkpoint.tree_size:
+            return self._tiles
+        older = Checkpoint(self.origin, tree_size, self._tiles.root_hash(tree_size))
+        return TileReader(self._storage.source, older)
 
-    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
-        """Return the proof that entry `index` is in the log; raises EntryNotFoundError, and TileError for damage."""
-        return self.tiles().inclusion_proof(index)
+    def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the hashes from entry `index` up to the root of the tree of `tree_size` entries (default: all).
 
-    def consistency_proof(self, old_size: int) -> tuple[bytes, ...]:
-        """Return the proof that the first `old_size` entries are a prefix of the log; raises ValueError, TileError."""
-        return self.tiles().consistency_proof(old_size)
+        Raises EntryNotFoundError for an entry that this tree does not have, ValueError for a tree larger than the log,
+        and TileError for damaged tiles.
+        """
+        return self.tiles(tree_size).inclusion_proof(index)
+
+    def consistency_proof(self, old_size: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `old_size` is a prefix of that of `tree_size` entries (default: all).
+
+        Empty for an old size of 0 and for equal sizes. Raises ValueError for an old size beyond the other, and
+        TileError for damaged tiles.
+        """
+        return self.tiles(tree_size).consistency_proof(old_size)
+
+    def publish_cosigned(self, note: str) -> str:
+        """Add the signature lines of a note to the published checkpoint, durably, and return the result.
+
+        The lines are not looked at: verify them before. Raises StaleCheckpointError if the note's text is not that of
+        the checkpoint, NoteFormatError for malformed lines, and StorageError.
+        """
+        with self._lock, self._storage.writing() as view:
+            state = self._caught_up(view)
+            assert state.note is not None
+            current = state.note.decode()
+            text, _, lines = note.rpartition("\n\n")
+            if current.rpartition("\n\n")[0] != text:
+                raise StaleCheckpointError(f"log {self.origin} has grown since the checkpoint that was cosigned")
+            published = add_signatures(current, lines)
+            open_checkpoint(published.encode(), self._verifier)  # the log's own signature must have stayed
+            view.republish(published.encode())
+        return published
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""

@@ -14,15 +14,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from samebits.ledger.errors import NoteFormatError, SignatureError
-from samebits.ledger.keys import SigningKey, VerifierKey, decode_base64, encode_base64, is_key_name
+from samebits.ledger.keys import SigningKey, decode_base64, encode_base64, is_key_name
 
 MAX_SIGNATURES: Final = 100
 MAX_NOTE_SIZE_BYTES: Final = 1_000_000
 _PREFIX: Final = "\u2014 "
 _KEY_ID_SIZE_BYTES: Final = 4
+
+
+class NoteVerifier(Protocol):
+    """A public key that signatures of notes are checked with: `VerifierKey`, `WitnessVerifierKey`."""
+
+    @property
+    def name(self) -> str:
+        """The name it goes by."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """4 bytes."""
+        ...
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Check a signature over a note's text; raises SignatureError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,19 @@ def format_signature(name: str, payload: bytes) -> str:
     return f"{_PREFIX}{name} {encode_base64(payload)}\n"
 
 
+def add_signatures(note: str, lines: str) -> str:
+    """Return the note with more signature lines; of two by one key, the later in `lines` stays.
+
+    Raises NoteFormatError for malformed ones, and for more than a note may have. Nothing is verified.
+    """
+    text, found = parse_note(note.encode())
+    _, more = parse_note(f"{text}\n{lines}".encode())
+    latest = {(signature.name, signature.key_id): signature for signature in (*found, *more)}
+    if len(latest) > MAX_SIGNATURES:
+        raise NoteFormatError("note", f"more than {MAX_SIGNATURES} signatures")
+    return text + "\n" + "".join(format_signature(s.name, s.key_id + s.signature) for s in latest.values())
+
+
 def parse_note(note: bytes) -> tuple[str, tuple[NoteSignature, ...]]:
     """Return the text and the signature lines, none of them verified; raises NoteFormatError."""
     if len(note) > MAX_NOTE_SIZE_BYTES:
@@ -81,7 +112,7 @@ def parse_note(note: bytes) -> tuple[str, tuple[NoteSignature, ...]]:
     return head + "\n", tuple(_parse_signature(line) for line in lines)
 
 
-def open_note(note: bytes, verifiers: Iterable[VerifierKey]) -> Note:
+def open_note(note: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
     """Return the note with its signatures verified.
 
     Signatures by other keys are set aside. Raises NoteFormatError for a malformed note, SignatureError if a signature

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import samebits.ledger
 from samebits.cas.digest import hash_blob
 from samebits.ledger.bodies import RunBody
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
+from samebits.ledger.cosignature import WitnessSigningKey
 from samebits.ledger.entry import encode_entry, entry_address, sign_entry
+from samebits.ledger.errors import QuorumError
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.logkey import log_origin
 from samebits.ledger.merkle import leaf_hash, root_hash
+from samebits.ledger.policy import Policy, parse_policy
+from samebits.ledger.proof_file import TlogProof, format_proof, parse_proof
+from samebits.ledger.receipt import check_receipt
 from samebits.ledger.trust import TrustedKey
 
 LOG_SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+WITNESS_SEED = bytes.fromhex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7")
 RUNNER_SEED = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
 
 
@@ -40,3 +48,19 @@ def test_readme_shows_what_the_code_makes() -> None:
     assert str(entry_address(run)) in text
     assert leaf.hex() in text
     assert "".join(f"    {line}".rstrip() + "\n" for line in note.splitlines()) in text
+
+    witness = WitnessSigningKey("witness.example/w1", WITNESS_SEED)
+    entry = encode_entry(run)
+    line = witness.cosign(note.rpartition("\n\n")[0] + "\n", 1_700_000_000)
+    receipt = format_proof(TlogProof(0, (), note + line, len(entry).to_bytes(2, "big") + entry))
+    assert witness.verifier.vkey in text
+    assert witness.format() in text
+    assert re.sub(r"\s+", "", receipt) in words
+    assert check_receipt(parse_proof(receipt.encode()), Policy(()), key.verifier).entry == run
+    shown = text[text.index("    log      samebits") :].split("\n\n")[0]
+    for name in ("lab-a", "lab-b"):
+        shown = shown.replace("<vkey>", WitnessSigningKey.generate(name).verifier.vkey, 1)
+    policy = parse_policy(re.sub(r"^ +", "", shown, flags=re.MULTILINE).encode() + b"\n")
+    assert policy.unmet(["lab-a", "w1"]) == ""
+    with pytest.raises(QuorumError, match="1 more of lab-a, lab-b"):
+        check_receipt(parse_proof(receipt.encode()), policy)
