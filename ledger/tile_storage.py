@@ -51,10 +51,10 @@ _OLD_FORMAT: Final = "is in the format of an older version (data.mdb); it is con
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """What was signed last, as head and checkpoint files say it, and the edge of its tree."""
+    """What was signed last, as head and checkpoint files say it (None: nothing yet), and the edge of its tree."""
 
-    head: bytes
-    published: bytes
+    head: bytes | None
+    published: bytes | None
     edge: TreeEdge
 
 
@@ -113,7 +113,11 @@ class TileLogStorage:
             with _errors_named(self._path, self._head):
                 held.enter_context(self._head.locked())
                 self._settle(self._verifier, self._head)
-            yield TileLogWriter(self, self._path, self._source)
+            writer = TileLogWriter(self, self._path, self._source)
+            try:
+                yield writer
+            finally:
+                writer.end()
 
     def close(self) -> None:
         """End the threads that sync."""
@@ -123,29 +127,34 @@ class TileLogStorage:
 
     def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
         """Do `TileLogWriter.append`; the caller holds the locks."""
-        assert self._verifier is not None
-        old, self._signed = self._signed, None
-        edge, files = grow(old.edge if old is not None else TreeEdge(), entries)
+        old, verifier = self._writable()
+        edge, files = grow(old.edge, entries)
+        self._signed = None  # unless this ends well
         with _errors_named(self._path):
             self._durable.create({self._path / tile.path: data for tile, data in files.items()})
-        checkpoint = Checkpoint(self._verifier.name, edge.tree_size, edge.root_hash())
+        checkpoint = Checkpoint(verifier.name, edge.tree_size, edge.root_hash())
         note = sign(checkpoint.tree_size, checkpoint.root_hash)
-        if open_checkpoint(note, self._verifier) != checkpoint:
+        if open_checkpoint(note, verifier) != checkpoint:
             raise StorageError(self._path, f"what was signed is not the checkpoint of its {edge.tree_size} entries")
         self._sign_and_publish(note)
         self._signed = _Signed(note, note, edge)
-        self._remove_partials(files, old.edge.tree_size if old is not None else 0)
+        self._remove_partials(files, old.edge.tree_size)
         return note
 
     def republish(self, note: bytes) -> None:
         """Do `TileLogWriter.republish`; the caller holds the locks."""
-        assert self._verifier is not None
-        signed = self._signed
-        if signed is None or open_checkpoint(note, self._verifier) != open_checkpoint(signed.head, self._verifier):
+        signed, verifier = self._writable()
+        if signed.head is None or open_checkpoint(note, verifier) != open_checkpoint(signed.head, verifier):
             raise StorageError(self._path, "another text cannot take the place of the checkpoint's")
         with _errors_named(self._path):
             self._publish(note)
         self._signed = _Signed(signed.head, note, signed.edge)
+
+    def _writable(self) -> tuple[_Signed, VerifierKey]:
+        """Return what was signed last, and the log's key, to a view that may write."""
+        if self._signed is None or self._verifier is None:
+            raise StorageError(self._path, "an append failed here; open another view to write")
+        return self._signed, self._verifier
 
     def _settle(self, verifier: VerifierKey, head_file: HeadFile) -> None:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
@@ -161,6 +170,7 @@ class TileLogStorage:
         if shown is None and signed is None:
             if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
                 raise StorageError(self._path, "its checkpoint is gone; restore it from a copy, or start a new log")
+            self._signed = _Signed(None, None, TreeEdge())
             return
         edge = agreed_edge(self._path, self._source, shown, signed)
         if published is None or (shown is not None and signed is not None and shown.tree_size < signed.tree_size):
@@ -241,16 +251,27 @@ class TileLogWriter(TileLogView):
     def __init__(self, storage: TileLogStorage, path: Path, source: DirectorySource) -> None:
         super().__init__(path, source)
         self._storage = storage
+        self._ended = False
 
     def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
         """Add entries at the end, sign, publish; return the signed note. Raises StorageError."""
+        self._check_open()
         self._note = None
         return self._storage.append(entries, sign)
 
     def republish(self, checkpoint: bytes) -> None:
         """Replace the checkpoint by the same text with other signatures; raises StorageError."""
+        self._check_open()
         self._note = None
         self._storage.republish(checkpoint)
+
+    def end(self) -> None:
+        """Let nothing more be written: the locks are let go."""
+        self._ended = True
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise StorageError(self._path, "this view has ended; open another one to write")
 
 
 @contextmanager
