@@ -57,7 +57,7 @@ def check_converted(tmp_path: Path, folder: Path) -> None:
 
 
 def test_old_log_is_converted_when_it_is_opened_for_writing(old: Path, tmp_path: Path, make_entries: MakeMany) -> None:
-    with pytest.raises(StorageError, match=r"format of an older version \(data\.mdb\); it is converted when"):
+    with pytest.raises(StorageError, match=r"is an older version's \(data\.mdb\); it is converted when"):
         Log.open(old, read_only=True)
     with Log.open(old) as log:
         check_converted(tmp_path, old)
