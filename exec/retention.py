@@ -9,6 +9,7 @@ from samebits.cas.gc import GRACE_S, Progress
 from samebits.exec.runner import log_directory
 from samebits.ledger import Log, entry_address
 from samebits.ledger.bodies import RunBody, SegmentBody
+from samebits.ledger.logkey import PRIVATE_NAME
 
 
 def ledger_roots(store: Store) -> Iterator[tuple[str, Digest]]:
@@ -31,5 +32,8 @@ def collect_store(
     store: Store, *, grace_s: float = GRACE_S, dry_run: bool = False, progress: Progress | None = None
 ) -> GcReport:
     """Collect the garbage of a store with its ledger; arguments and errors as of `collect_garbage`, and LedgerError."""
+    directory = log_directory(store)
+    if (directory / PRIVATE_NAME).exists():
+        Log.open(directory).close()  # what a crash left signed but not published counts too
     roots = (digest for _, digest in ledger_roots(store))  # read when marking begins: what is appended later is young
     return collect_garbage(store, roots, grace_s=grace_s, dry_run=dry_run, progress=progress)

@@ -14,6 +14,7 @@ from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.merkle import CompactRange, leaf_hash
 from samebits.ledger.storage import LogStorage
+from samebits.ledger.tile_audit import tile_problems
 
 _BATCH: Final = 256  # entries read in one view
 
@@ -23,13 +24,14 @@ class AuditProblem:
     """One thing that is wrong with a log. Example: ``entry 17 (run ab12cd34ef56ab78): signature by ... does not
     verify``."""
 
-    index: int | None  # the entry, or None for the checkpoint
+    index: int | None  # the entry, or None for a file of the log
     run: Digest | None  # the run that the entry is about, where its bytes still say so
     problem: str
+    file: str = "checkpoint"
 
     def __str__(self) -> str:
         if self.index is None:
-            return f"checkpoint: {self.problem}"
+            return f"{self.file}: {self.problem}"
         run = f" (run {str(self.run)[:16]})" if self.run is not None else ""
         return f"entry {self.index}{run}: {self.problem}"
 
@@ -109,8 +111,8 @@ class _Auditor:
 def audit_log(storage: LogStorage, log_key: VerifierKey) -> LogAudit:
     """Check every entry and the checkpoint of a log; raises StorageError only where nothing can be read at all.
 
-    Finds any change of an entry's bytes, of its place or of the checkpoint. Cannot find that a whole log went back to
-    an older, correctly signed state: compare with a checkpoint kept elsewhere for that.
+    Finds any change of an entry's bytes, of its place, of the checkpoint, and, where these are right, of a tile. Cannot
+    find that a whole log went back to an older, correctly signed state: compare with a checkpoint kept elsewhere.
     """
     auditor = _Auditor(log_key.name)
     with storage.reading() as view:
@@ -118,6 +120,9 @@ def audit_log(storage: LogStorage, log_key: VerifierKey) -> LogAudit:
     for index, data in _stored(storage, size):
         auditor.add(index, data)
     auditor.check_checkpoint(note, size, log_key)
+    if not auditor.problems:
+        for wrong in tile_problems(storage.path, size):
+            auditor.problems.append(AuditProblem(None, None, wrong.problem, wrong.path))
     return LogAudit(
         origin=log_key.name,
         tree_size=size,

@@ -12,21 +12,20 @@ crash leaves there is written anew, and a head that was signed but not published
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from samebits.cas.errors import StoreError
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
 from samebits.ledger.durable import DurableWriter, locked, make_folder
-from samebits.ledger.errors import StorageError, TileError
-from samebits.ledger.heads import STATE_VARIABLE, HeadFile
+from samebits.ledger.errors import StorageError
+from samebits.ledger.file_errors import errors_named
+from samebits.ledger.heads import HeadFile
 from samebits.ledger.keys import VerifierKey
+from samebits.ledger.leftovers import remove_partials, remove_unsigned
 from samebits.ledger.lmdb_import import has_lmdb_log, read_lmdb_log, retire_lmdb_log
 from samebits.ledger.logkey import PUBLIC_NAME
 from samebits.ledger.recovery import agreed_edge, fork_error, open_own_note
@@ -34,27 +33,23 @@ from samebits.ledger.storage import Sign
 from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource
 from samebits.ledger.tile_view import TileLogView
 from samebits.ledger.tiles import (
-    ENTRIES_LEVEL,
     ROOT_FOLDER,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    Tile,
     TreeEdge,
     grow,
-    tile_at,
 )
 
 LOCK_NAME: Final = "lock"
-_NOT_WRITABLE_CODES: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_OLD_FORMAT: Final = "is in the format of an older version (data.mdb); it is converted when it is opened for writing"
+_OLD_FORMAT: Final = (
+    "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """What was signed last, as head and checkpoint files say it, and the edge of its tree."""
+    """What was signed last, as head and checkpoint files say it (None: nothing yet), and the edge of its tree."""
 
-    head: bytes
-    published: bytes
+    head: bytes | None
+    published: bytes | None
     edge: TreeEdge
 
 
@@ -74,7 +69,7 @@ class TileLogStorage:
         self._durable = DurableWriter()
         self._signed: _Signed | None = None  # None: has to be read
         self._head: HeadFile | None = None
-        with _errors_named(path, writes=verifier is not None):
+        with errors_named(path, writes=verifier is not None):
             if verifier is None:
                 if not (path / CHECKPOINT_PATH).is_file():
                     raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else "there is no log here")
@@ -108,12 +103,16 @@ class TileLogStorage:
         if self._verifier is None or self._head is None:
             raise StorageError(self._path, "opened for reading only")
         with ExitStack() as held:
-            with _errors_named(self._path):
+            with errors_named(self._path):
                 held.enter_context(locked(self._path / LOCK_NAME))
-            with _errors_named(self._path, self._head):
+            with errors_named(self._path, self._head):
                 held.enter_context(self._head.locked())
                 self._settle(self._verifier, self._head)
-            yield TileLogWriter(self, self._path, self._source)
+            writer = TileLogWriter(self, self._path, self._source)
+            try:
+                yield writer
+            finally:
+                writer.end()
 
     def close(self) -> None:
         """End the threads that sync."""
@@ -123,29 +122,34 @@ class TileLogStorage:
 
     def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
         """Do `TileLogWriter.append`; the caller holds the locks."""
-        assert self._verifier is not None
-        old, self._signed = self._signed, None
-        edge, files = grow(old.edge if old is not None else TreeEdge(), entries)
-        with _errors_named(self._path):
+        old, verifier = self._writable()
+        edge, files = grow(old.edge, entries)
+        self._signed = None  # unless this ends well
+        with errors_named(self._path):
             self._durable.create({self._path / tile.path: data for tile, data in files.items()})
-        checkpoint = Checkpoint(self._verifier.name, edge.tree_size, edge.root_hash())
+        checkpoint = Checkpoint(verifier.name, edge.tree_size, edge.root_hash())
         note = sign(checkpoint.tree_size, checkpoint.root_hash)
-        if open_checkpoint(note, self._verifier) != checkpoint:
+        if open_checkpoint(note, verifier) != checkpoint:
             raise StorageError(self._path, f"what was signed is not the checkpoint of its {edge.tree_size} entries")
         self._sign_and_publish(note)
         self._signed = _Signed(note, note, edge)
-        self._remove_partials(files, old.edge.tree_size if old is not None else 0)
+        remove_partials(self._path, files, old.edge.tree_size)
         return note
 
     def republish(self, note: bytes) -> None:
         """Do `TileLogWriter.republish`; the caller holds the locks."""
-        assert self._verifier is not None
-        signed = self._signed
-        if signed is None or open_checkpoint(note, self._verifier) != open_checkpoint(signed.head, self._verifier):
+        signed, verifier = self._writable()
+        if signed.head is None or open_checkpoint(note, verifier) != open_checkpoint(signed.head, verifier):
             raise StorageError(self._path, "another text cannot take the place of the checkpoint's")
-        with _errors_named(self._path):
+        with errors_named(self._path):
             self._publish(note)
         self._signed = _Signed(signed.head, note, signed.edge)
+
+    def _writable(self) -> tuple[_Signed, VerifierKey]:
+        """Return what was signed last, and the log's key, to a view that may write."""
+        if self._signed is None or self._verifier is None:
+            raise StorageError(self._path, "an append failed here; open another view to write")
+        return self._signed, self._verifier
 
     def _settle(self, verifier: VerifierKey, head_file: HeadFile) -> None:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
@@ -161,6 +165,7 @@ class TileLogStorage:
         if shown is None and signed is None:
             if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
                 raise StorageError(self._path, "its checkpoint is gone; restore it from a copy, or start a new log")
+            self._signed = _Signed(None, None, TreeEdge())
             return
         edge = agreed_edge(self._path, self._source, shown, signed)
         if published is None or (shown is not None and signed is not None and shown.tree_size < signed.tree_size):
@@ -171,12 +176,12 @@ class TileLogStorage:
             self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
             head = published
         self._signed = _Signed(head, published, edge)
-        self._remove_unsigned(edge.tree_size)
+        remove_unsigned(self._path, edge.tree_size)
 
     def _sign_and_publish(self, note: bytes) -> None:
         """Make a signed head durable, then visible; it counts from the moment that the head file is replaced."""
         assert self._head is not None
-        with _errors_named(self._path, self._head):
+        with errors_named(self._path, self._head):
             self._durable.prepare({self._head.path: note, self._path / CHECKPOINT_PATH: note})
             self._durable.replace(self._head.path)
         try:
@@ -208,26 +213,6 @@ class TileLogStorage:
         self._publish(note)
         return note
 
-    def _remove_partials(self, files: dict[Tile, bytes], old_size: int) -> None:
-        """Remove the partial tiles that have become full: readers find their hashes in the full ones."""
-        for tile in files:
-            last = tile_at(tile.level, tile.index, old_size)
-            if tile.is_full and last is not None:
-                shutil.rmtree((self._path / last.path).parent, ignore_errors=True)
-
-    def _remove_unsigned(self, tree_size: int) -> None:
-        """Remove what an append that did not end left beside the right edge of the tree."""
-        for level in range(ENTRIES_LEVEL, 8):
-            hashes = tree_size >> TILE_HEIGHT * max(level, 0)
-            full, width = Tile(level, hashes >> TILE_HEIGHT), hashes % TILE_WIDTH
-            path = self._path / full.path
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            for partial in path.with_name(path.name + ".p").glob("*"):
-                if partial.name.isdecimal() and int(partial.name) > width:
-                    with suppress(OSError):
-                        partial.unlink()
-
     def _check_usable(self) -> None:
         if self._closed:
             raise StorageError(self._path, "closed")
@@ -241,34 +226,24 @@ class TileLogWriter(TileLogView):
     def __init__(self, storage: TileLogStorage, path: Path, source: DirectorySource) -> None:
         super().__init__(path, source)
         self._storage = storage
+        self._ended = False
 
     def append(self, entries: Sequence[bytes], sign: Sign) -> bytes:
         """Add entries at the end, sign, publish; return the signed note. Raises StorageError."""
+        self._check_open()
         self._note = None
         return self._storage.append(entries, sign)
 
     def republish(self, checkpoint: bytes) -> None:
         """Replace the checkpoint by the same text with other signatures; raises StorageError."""
+        self._check_open()
         self._note = None
         self._storage.republish(checkpoint)
 
+    def end(self) -> None:
+        """Let nothing more be written: the locks are let go."""
+        self._ended = True
 
-@contextmanager
-def _errors_named(path: Path, head: HeadFile | None = None, *, writes: bool = True) -> Iterator[None]:
-    """Turn the errors of files into StorageError."""
-    try:
-        yield
-    except TileError as error:
-        raise StorageError(path, str(error)) from error
-    except (OSError, StoreError) as error:
-        cause = error.__cause__ if isinstance(error, StoreError) else error
-        reason = (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
-        name = os.fsdecode(cause.filename) if isinstance(cause, OSError) and cause.filename is not None else ""
-        if head is not None and name.startswith(str(head.path.parent.parent)):
-            hint = f"set {STATE_VARIABLE} to a folder that can be written"
-            raise StorageError(
-                path, f"can't keep its last signed head in {head.path.parent} ({reason}); {hint}"
-            ) from error
-        if writes and isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
-            raise StorageError(path, "may only be read here; open it read-only") from error
-        raise StorageError(path, reason) from error
+    def _check_open(self) -> None:
+        if self._ended:
+            raise StorageError(self._path, "this view has ended; open another one to write")

@@ -281,10 +281,17 @@ def test_script_that_cannot_be_captured_is_refused_with_its_line(tmp_path: Path)
     assert not (tmp_path / "out.job").exists()
 
 
-def flip(database: Path, pick: int, *, named: bytes | None) -> str:
+def flip_byte(file: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+
+
+def flip(database: Path, pick: int, *, named: bytes) -> str:
     """Flip one byte of a value in an LMDB database; returns the key."""
     env = lmdb.open(str(database), max_dbs=16, map_size=1 << 30)
-    inner = None if named is None else env.open_db(named, create=False)
+    inner = env.open_db(named, create=False)
     with env.begin(write=True) as transaction:
         items = [(bytes(key), bytes(value)) for key, value in transaction.cursor(db=inner) if value]
         key, value = items[pick % len(items)]
@@ -300,9 +307,13 @@ def test_verify_or_log_verify_catches_a_flipped_byte(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, pick: int
 ) -> None:
     store, run = finished
-    for database, named in (("cas", b"objects"), ("ledger", None)):
+    for database in ("cas", "ledger"):
         copy = copy_of(store, tmp_path / database)
-        flip(copy / database, pick, named=named)
+        if database == "cas":
+            flip(copy / database, pick, named=b"objects")
+        else:
+            files = sorted(path for path in (copy / database).rglob("*") if "tile" in path.parts and path.is_file())
+            flip_byte([*files, copy / database / "checkpoint"][pick % (len(files) + 1)])
         first = subprocess.run(
             [sys.executable, "-m", "samebits.cli", "verify", run["run"], "--store", str(copy)],
             capture_output=True,

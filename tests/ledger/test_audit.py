@@ -113,6 +113,34 @@ def test_audit_finds_removed_and_added_entries(small: Log, make_run: Make) -> No
     assert not small.audit().is_ok
 
 
+def test_audit_names_every_changed_tile(log: Log, make_entries: MakeMany) -> None:
+    """Those of older sizes too, which readers of older checkpoints ask for."""
+    entries = make_entries(log.origin, 299)
+    for start, stop in ((0, 256), (256, 270), (270, 300)):
+        log.append(entries[start:stop])
+    folder = log._storage.path
+    paths = sorted(path for path in (folder / "tile").rglob("*") if path.is_file())
+    assert len(paths) == 2 + 2 * 2 + 1
+    for path in paths:
+        name, data = path.relative_to(folder).as_posix(), path.read_bytes()
+        wrong = bytearray(data)
+        wrong[len(data) // 2] ^= 1
+        path.write_bytes(wrong)
+        problems = [str(problem) for problem in log.audit().problems]
+        if name in ("tile/entries/000", "tile/entries/001.p/44"):
+            assert problems[0].startswith("entry ")
+        else:
+            assert problems == [f"{name}: not what the log's entries give"]
+        path.write_bytes(data + b"x")
+        assert name in str(log.audit().problems[0])
+        path.unlink()
+        is_old = name in ("tile/entries/001.p/14", "tile/0/001.p/14")
+        assert log.audit().is_ok == is_old
+        path.write_bytes(data)
+    (folder / "tile/0/001.p/45").write_bytes(b"never signed")
+    log.audit().check()
+
+
 def test_audit_finds_a_missing_checkpoint(small: Log) -> None:
     (small._storage.path / "checkpoint").unlink()
     assert "checkpoint: missing" in [str(problem) for problem in small.audit().problems]
@@ -162,4 +190,5 @@ def test_log_raises_for_damage_before_it_signs_or_returns_anything(
         again.chain(run)
     assert small.append([more]).tree_size == 5  # who has read the log before knows what was signed
     assert entry_address(small.entry(4)) == entry_address(more)
-    assert small.audit().is_ok
+    problems = [str(problem) for problem in small.audit().problems]  # what readers of the old checkpoint would get
+    assert problems == ["tile/entries/000.p/4: not what the log's entries give"]

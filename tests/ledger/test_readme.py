@@ -20,6 +20,7 @@ from samebits.ledger.merkle import leaf_hash, root_hash
 from samebits.ledger.policy import Policy, parse_policy
 from samebits.ledger.proof_file import TlogProof, format_proof, parse_proof
 from samebits.ledger.receipt import check_receipt
+from samebits.ledger.tiles import Tile, TreeEdge, grow, tiles_of
 from samebits.ledger.trust import TrustedKey
 
 LOG_SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -47,6 +48,14 @@ def test_readme_shows_what_the_code_makes() -> None:
     assert trusted in text
     assert str(entry_address(run)) in text
     assert leaf.hex() in text
+    _, files = grow(TreeEdge(), [encode_entry(run)])
+    assert [tile.path for tile in files] == ["tile/entries/000.p/1", "tile/0/000.p/1"]
+    hashes, bundle = files[Tile(0, 0, 1)].hex(), files[Tile(-1, 0, 1)]
+    assert f"    tile/0/000.p/1          {hashes}\n" in text
+    assert f"    tile/entries/000.p/1    {bundle[:2].hex()}, and the {len(bundle) - 2} bytes of the entry\n" in text
+    ends = [tile.path for tile in tiles_of(70_000) if not tile.is_full]
+    assert f"`{ends[0]}`, `{ends[1]}`, `{ends[2]}` and `{ends[3]}`" in " ".join(text.split())
+    assert f"`{Tile(-1, 1_234_067).path}` has the entries from {1_234_067 * 256:,} on" in " ".join(text.split())
     assert "".join(f"    {line}".rstrip() + "\n" for line in note.splitlines()) in text
 
     witness = WitnessSigningKey("witness.example/w1", WITNESS_SEED)

@@ -131,6 +131,25 @@ def test_writing_sees_its_own_appends(tmp_path: Path) -> None:
     assert log.size == 5
 
 
+def test_view_that_failed_or_ended_does_not_append(tmp_path: Path) -> None:
+    """It would begin at entry 0 again, or without a lock."""
+    log = raw_log(tmp_path, 3)
+    with log.storage.writing() as writer:
+        with pytest.raises(ZeroDivisionError):
+            writer.append([b"a"], lambda _size, _root: b"%d" % (1 // 0))
+        for _ in range(2):
+            with pytest.raises(StorageError, match="an append failed here"):
+                writer.append([b"a"], log.sign)
+        with pytest.raises(StorageError, match="an append failed here"):
+            writer.republish(log.note)
+    with log.storage.writing() as later:
+        pass
+    for ended in (writer, later):
+        with pytest.raises(StorageError, match="this view has ended"):
+            ended.append([b"a"], log.sign)
+    assert log.grow(4).entries == [raw_entry(index) for index in range(4)]
+
+
 def test_writing_waits_for_the_other_writers(tmp_path: Path) -> None:
     log = raw_log(tmp_path, 0)
 
