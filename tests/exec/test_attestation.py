@@ -180,6 +180,36 @@ def test_verdict_on_a_run_of_another_log_has_the_state_with_from(made: tuple[Pat
     assert value["subject"][0]["digest"]["samebitsNode"] == str(run.final_state)
 
 
+def test_verdict_that_ends_within_a_segment_is_not_about_the_state_after_it(
+    made: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    path, run, _ = made
+    with Store(path) as store, Log.open(path / "ledger") as log:
+        last = log.chain(run.address).segments[1]
+        body = VerdictBody(run.address, 0, 3, "same", None, "numpy")
+        entry = sign_entry(log.origin, last.address, body, author_key(store))
+        log.append([entry])
+    (subject,) = export(path, samebits.ledger.entry_address(entry), tmp_path / "verdict.json")["subject"]
+    assert (subject["name"], subject["digest"]["samebitsNode"]) == ("last-segment", str(last.address))
+
+
+def test_a_run_that_stops_early_is_exported_only_when_asked_for(tmp_path: Path) -> None:
+    def stop(done: int, steps: int, metrics: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            samebits.run(make_job(steps=5), store, checkpoint_every=2, progress=stop)
+        with Log.open(tmp_path / "ledger", read_only=True) as log:
+            (chain,) = log.runs()
+    arguments = ("log", "export", chain.run_address, "--store", tmp_path)
+    assert "stops after 2 of 5 steps" in command(*arguments, code=2).stderr
+    value = export(tmp_path, chain.run_address, tmp_path / "run.json", "--partial")
+    assert value["predicate"]["buildDefinition"]["externalParameters"]["steps"] == 2
+    assert value["subject"][0]["digest"]["samebitsNode"] == str(chain.state)
+
+
 def test_any_changed_byte_of_the_payload_is_refused_by_both(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     store, run, _ = made
     export(store, run.address, tmp_path / "run.json")
