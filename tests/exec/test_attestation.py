@@ -18,7 +18,7 @@ import samebits
 from samebits.cas import Digest, Store
 from samebits.cas.digest import NODE_CONTEXT
 from samebits.cli.main import app
-from samebits.exec.attestation import BUILD_TYPE, run_statement
+from samebits.exec.attestation import BUILD_TYPE, PROVENANCE, run_statement
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
 from samebits.ledger import Log, SigningKey, VerdictBody, VerifierKey, sign_entry
@@ -279,6 +279,24 @@ def test_check_export_refuses_statements_about_what_the_signer_did_not_write(
     (tmp_path / "other.json").write_text(sign_statement(other, thief).format())
     error = command("log", "check-export", tmp_path / "other.json", "--key", thief.vkey, code=2).stderr
     assert "does not write" in error
+
+
+def test_check_export_does_not_let_a_statement_steer_the_terminal(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    from samebits.ledger.intoto import Resource, Statement, sign_statement
+
+    key = SigningKey("evil\x7f.example", bytes([7]) * 32)
+    builder = {"id": f"https://samebits.local/author/{key.public.hex()}"}
+    predicate = {"runDetails": {"builder": builder}, "result": "\x1b]0;"}
+    subject = Resource("\x1b[2Ja\nsigned_by  you\u202e", {"\x1b[1m": "\r\ud800"})
+    (tmp_path / "evil.json").write_text(sign_statement(Statement((subject,), PROVENANCE, predicate), key).format())
+    done = command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey)
+    assert "\\x1b[2Ja\\nsigned_by" in done.stdout
+    assert all(char.isprintable() or char == "\n" for char in done.stdout)
+    json.loads(command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey, "--json").stdout)
+    unknown = Statement((subject,), "\x1b[2J", predicate)
+    (tmp_path / "evil.json").write_text(sign_statement(unknown, key).format())
+    error = command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey, code=2).stderr
+    assert "\x1b" not in error
 
 
 def test_export_refuses(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
