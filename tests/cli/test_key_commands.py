@@ -76,7 +76,7 @@ def test_new_refuses_names_that_a_key_cannot_have(name: str, tmp_path: Path) -> 
 
 def test_new_refuses_a_link_that_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "a.key").symlink_to(tmp_path / "missing")
-    key("new", "-o", tmp_path / "a.key", code=2)
+    assert "never overwritten" in key("new", "-o", tmp_path / "a.key", code=2).stderr
     assert not (tmp_path / "missing").exists()
 
 

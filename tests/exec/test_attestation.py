@@ -18,7 +18,7 @@ import samebits
 from samebits.cas import Digest, Store
 from samebits.cas.digest import NODE_CONTEXT
 from samebits.cli.main import app
-from samebits.exec.attestation import BUILD_TYPE, run_statement
+from samebits.exec.attestation import BUILD_TYPE, PROVENANCE, run_statement
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
 from samebits.ledger import Log, SigningKey, VerdictBody, VerifierKey, sign_entry
@@ -180,6 +180,36 @@ def test_verdict_on_a_run_of_another_log_has_the_state_with_from(made: tuple[Pat
     assert value["subject"][0]["digest"]["samebitsNode"] == str(run.final_state)
 
 
+def test_verdict_that_ends_within_a_segment_is_not_about_the_state_after_it(
+    made: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    path, run, _ = made
+    with Store(path) as store, Log.open(path / "ledger") as log:
+        last = log.chain(run.address).segments[1]
+        body = VerdictBody(run.address, 0, 3, "same", None, "numpy")
+        entry = sign_entry(log.origin, last.address, body, author_key(store))
+        log.append([entry])
+    (subject,) = export(path, samebits.ledger.entry_address(entry), tmp_path / "verdict.json")["subject"]
+    assert (subject["name"], subject["digest"]["samebitsNode"]) == ("last-segment", str(last.address))
+
+
+def test_a_run_that_stops_early_is_exported_only_when_asked_for(tmp_path: Path) -> None:
+    def stop(done: int, steps: int, metrics: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            samebits.run(make_job(steps=5), store, checkpoint_every=2, progress=stop)
+        with Log.open(tmp_path / "ledger", read_only=True) as log:
+            (chain,) = log.runs()
+    arguments = ("log", "export", chain.run_address, "--store", tmp_path)
+    assert "stops after 2 of 5 steps" in command(*arguments, code=2).stderr
+    value = export(tmp_path, chain.run_address, tmp_path / "run.json", "--partial")
+    assert value["predicate"]["buildDefinition"]["externalParameters"]["steps"] == 2
+    assert value["subject"][0]["digest"]["samebitsNode"] == str(chain.state)
+
+
 def test_any_changed_byte_of_the_payload_is_refused_by_both(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     store, run, _ = made
     export(store, run.address, tmp_path / "run.json")
@@ -249,6 +279,24 @@ def test_check_export_refuses_statements_about_what_the_signer_did_not_write(
     (tmp_path / "other.json").write_text(sign_statement(other, thief).format())
     error = command("log", "check-export", tmp_path / "other.json", "--key", thief.vkey, code=2).stderr
     assert "does not write" in error
+
+
+def test_check_export_does_not_let_a_statement_steer_the_terminal(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    from samebits.ledger.intoto import Resource, Statement, sign_statement
+
+    key = SigningKey("evil\x7f.example", bytes([7]) * 32)
+    builder = {"id": f"https://samebits.local/author/{key.public.hex()}"}
+    predicate = {"runDetails": {"builder": builder}, "result": "\x1b]0;"}
+    subject = Resource("\x1b[2Ja\nsigned_by  you\u202e", {"\x1b[1m": "\r\ud800"})
+    (tmp_path / "evil.json").write_text(sign_statement(Statement((subject,), PROVENANCE, predicate), key).format())
+    done = command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey)
+    assert "\\x1b[2Ja\\nsigned_by" in done.stdout
+    assert all(char.isprintable() or char == "\n" for char in done.stdout)
+    json.loads(command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey, "--json").stdout)
+    unknown = Statement((subject,), "\x1b[2J", predicate)
+    (tmp_path / "evil.json").write_text(sign_statement(unknown, key).format())
+    error = command("log", "check-export", tmp_path / "evil.json", "--key", key.vkey, code=2).stderr
+    assert "\x1b" not in error
 
 
 def test_export_refuses(made: tuple[Path, Any, Any], tmp_path: Path) -> None:

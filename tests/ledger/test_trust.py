@@ -183,6 +183,16 @@ def test_edits_refuse_to_touch_a_file_with_a_bad_line(tmp_path: Path) -> None:
     assert path.read_text() == "autor x\n"
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
+def test_edits_leave_a_file_that_all_may_read_and_one_may_write(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        add_trusted(tmp_path / "trust", TrustedKey("author", ALICE))
+    finally:
+        os.umask(before)
+    assert oct((tmp_path / "trust").stat().st_mode & 0o777) == "0o644"
+
+
 def test_edits_go_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real" / "trust")
     add_trusted(tmp_path / "link", TrustedKey("author", ALICE))
