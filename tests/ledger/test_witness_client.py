@@ -169,6 +169,17 @@ def test_an_answer_that_trickles_ends_at_the_timeout(filled: Log) -> None:
     thread.join(10)
 
 
+def test_a_witness_that_is_slow_each_time_it_is_asked_ends_at_the_timeout(filled: Log) -> None:
+    sizes = iter(range(1, 7))
+
+    def slow(body: bytes) -> tuple[int, str, bytes]:
+        time.sleep(0.7)
+        return 409, SIZE, b"%d\n" % next(sizes)
+
+    with serving_answers(slow) as url, pytest.raises(WitnessError, match="no cosignature within 1 s"):
+        request_cosignature(policy_witness("w", url), filled.checkpoint(), lambda old: (), timeout_s=1)
+
+
 def test_a_cosignature_of_something_else_is_refused(filled: Log) -> None:
     key = witness_key("w")
 
