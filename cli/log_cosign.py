@@ -38,7 +38,9 @@ def cosign_command(
     """
     rule = load_policy(policy)
     asked = _chosen(rule, witness)
-    with Log.open(store_path(store) / LEDGER_FOLDER) as log:
+    directory = store_path(store) / LEDGER_FOLDER
+    Log.open(directory, read_only=True).close()  # one that is not there is not made
+    with Log.open(directory) as log:
         done = cosign_log(log, asked, timeout_s=timeout)
         for problem in done.problems:
             stderr.print(f"samebits: {printable(' '.join(str(problem).split()))}")

@@ -4,6 +4,7 @@ from samebits.ledger.audit import AuditProblem, LogAudit
 from samebits.ledger.bodies import Body, RunBody, SegmentBody, VerdictBody
 from samebits.ledger.chain import ChainSegment, ChainVerdict, RunChain, check_chain, read_chain
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
+from samebits.ledger.cosigned import CosignedCheckpoint, Witnessing, open_cosigned
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry, entry_address, sign_entry
 from samebits.ledger.errors import (
     AuditError,
@@ -14,15 +15,21 @@ from samebits.ledger.errors import (
     LedgerError,
     MissingEntryError,
     NoteFormatError,
+    PolicyFormatError,
     ProofError,
+    QuorumError,
     RunNotFoundError,
     SignatureError,
     StorageError,
     TrustFileError,
+    WitnessError,
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.log import Log
+from samebits.ledger.policy import Policy, parse_policy
+from samebits.ledger.proof_file import TlogProof, format_proof, parse_proof
+from samebits.ledger.receipt import Receipt, check_receipt, make_receipt
 from samebits.ledger.trust import Trust, TrustedKey
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "ChainSegment",
     "ChainVerdict",
     "Checkpoint",
+    "CosignedCheckpoint",
     "Entry",
     "EntryError",
     "EntryNotFoundError",
@@ -42,7 +50,11 @@ __all__ = [
     "LogAudit",
     "MissingEntryError",
     "NoteFormatError",
+    "Policy",
+    "PolicyFormatError",
     "ProofError",
+    "QuorumError",
+    "Receipt",
     "RunBody",
     "RunChain",
     "RunNotFoundError",
@@ -50,19 +62,28 @@ __all__ = [
     "SignatureError",
     "SigningKey",
     "StorageError",
+    "TlogProof",
     "Trust",
     "TrustFileError",
     "TrustedKey",
     "VerdictBody",
     "VerifierKey",
+    "WitnessError",
+    "Witnessing",
     "check_chain",
     "check_entry_signature",
+    "check_receipt",
     "decode_entry",
     "encode_entry",
     "entry_address",
+    "format_proof",
     "load_key",
     "load_or_create_key",
+    "make_receipt",
     "open_checkpoint",
+    "open_cosigned",
+    "parse_policy",
+    "parse_proof",
     "read_chain",
     "sign_entry",
 ]

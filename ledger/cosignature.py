@@ -21,16 +21,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from samebits.ledger.ed25519 import SIGNATURE_SIZE_BYTES, verify
+from samebits.ledger.ed25519 import SIGNATURE_SIZE_BYTES
 from samebits.ledger.errors import SignatureError
 from samebits.ledger.keys import (
     COSIGNATURE,
-    PRIVATE_PREFIX,
     SigningKey,
+    VerifierKey,
     check_key_id,
-    check_public,
     compute_key_id,
     format_key,
+    format_private_key,
     parse_key,
     parse_private_key,
 )
@@ -48,7 +48,7 @@ class WitnessVerifierKey:
     public: bytes  # 32 bytes, Ed25519
 
     def __post_init__(self) -> None:
-        check_public(self.name, self.public)
+        VerifierKey(self.name, self.public)  # checks both
 
     @property
     def key_id(self) -> bytes:
@@ -71,7 +71,7 @@ class WitnessVerifierKey:
     def verify(self, signature: bytes, data: bytes) -> None:
         """Check a cosignature (time and signature) over the text of a checkpoint; raises SignatureError."""
         message = _signed_message(data, cosignature_time(signature))
-        verify(self.public, signature[_TIME_SIZE_BYTES:], message)
+        VerifierKey(self.name, self.public).verify(signature[_TIME_SIZE_BYTES:], message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class WitnessSigningKey:
 
     def format(self) -> str:
         """Return the text form of the private key: PRIVATE+KEY+name+key ID+base64 of 04 || seed."""
-        return PRIVATE_PREFIX + format_key(self.name, self.verifier.key_id, COSIGNATURE, self.seed)
+        return format_private_key(self.name, self.verifier.key_id, COSIGNATURE, self.seed)
 
     @classmethod
     def parse(cls, text: str) -> WitnessSigningKey:

@@ -21,10 +21,10 @@ from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SEED_SIZE_BYTES, point_pr
 from samebits.ledger.errors import NoteFormatError
 
 ED25519: Final = b"\x01"  # the signature type of signed-note
-COSIGNATURE: Final = b"\x04"  # that of tlog-cosignature, Ed25519 too: see cosignature.py
-_TYPE_NAMES: Final = {ED25519: "Ed25519", COSIGNATURE: "an Ed25519 cosignature"}
-PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
+_PRIVATE_PREFIX: Final = "PRIVATE+KEY+"
 _KEY_ID = re.compile(r"[0-9a-f]{8}\Z")
+COSIGNATURE: Final = b"\x04"  # the signature type of tlog-cosignature, Ed25519 too: see cosignature.py
+_TYPE_NAMES: Final = {ED25519: "Ed25519", COSIGNATURE: "an Ed25519 cosignature"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,9 @@ class VerifierKey:
     public: bytes  # 32 bytes
 
     def __post_init__(self) -> None:
-        check_public(self.name, self.public)
+        _check_half(self.name, self.public, PUBLIC_SIZE_BYTES)
+        if problem := point_problem(self.public):
+            raise NoteFormatError("verifier key", problem)
 
     @property
     def key_id(self) -> bytes:
@@ -69,7 +71,7 @@ class SigningKey:
     _private: Ed25519PrivateKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_half(self.name, self.seed, SEED_SIZE_BYTES)
+        _check_half(self.name, self.seed, SEED_SIZE_BYTES)
         object.__setattr__(self, "_private", Ed25519PrivateKey.from_private_bytes(self.seed))
 
     @classmethod
@@ -103,7 +105,7 @@ class SigningKey:
 
     def format(self) -> str:
         """Return the text form of the private key: PRIVATE+KEY+name+key ID+base64 of 01 || seed."""
-        return PRIVATE_PREFIX + format_key(self.name, self.key_id, ED25519, self.seed)
+        return format_private_key(self.name, self.key_id, ED25519, self.seed)
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
@@ -112,29 +114,6 @@ class SigningKey:
         key = cls(name, seed)
         check_key_id("private key", key_id, key.key_id)
         return key
-
-
-def check_public(name: str, public: bytes) -> None:
-    """Check name and public key; raises ValueError, and NoteFormatError for a key that `ed25519` refuses."""
-    check_half(name, public, PUBLIC_SIZE_BYTES)
-    if problem := point_problem(public):
-        raise NoteFormatError("verifier key", problem)
-
-
-def compute_key_id(name: str, key_type: bytes, public: bytes) -> bytes:
-    """Return the 4 bytes of a key ID: the first of SHA-256(name || 0A || type || public key)."""
-    return sha256(name.encode() + b"\n" + key_type + public).digest()[:4]
-
-
-def check_key_id(what: str, found: bytes, computed: bytes) -> None:
-    """Check the key ID in the text of a key; raises NoteFormatError."""
-    if found != computed:
-        raise NoteFormatError(what, f"the key ID {found.hex()} is not that of this name and key")
-
-
-def format_key(name: str, key_id: bytes, key_type: bytes, key: bytes) -> str:
-    """Return ``name+hex8+base64(type || key)``."""
-    return f"{name}+{key_id.hex()}+{encode_base64(key_type + key)}"
 
 
 def is_key_name(name: str) -> bool:
@@ -160,11 +139,32 @@ def decode_base64(text: str) -> bytes | None:
     return data if encode_base64(data) == text else None
 
 
+def compute_key_id(name: str, key_type: bytes, public: bytes) -> bytes:
+    """Return the 4 bytes of a key ID: the first of SHA-256(name || 0A || type || public key)."""
+    return sha256(name.encode() + b"\n" + key_type + public).digest()[:4]
+
+
+def check_key_id(what: str, found: bytes, computed: bytes) -> None:
+    """Check the key ID in the text of a key; raises NoteFormatError."""
+    if found != computed:
+        raise NoteFormatError(what, f"the key ID {found.hex()} is not that of this name and key")
+
+
+def format_key(name: str, key_id: bytes, key_type: bytes, key: bytes) -> str:
+    """Return ``name+hex8+base64(type || key)``."""
+    return f"{name}+{key_id.hex()}+{encode_base64(key_type + key)}"
+
+
+def format_private_key(name: str, key_id: bytes, key_type: bytes, seed: bytes) -> str:
+    """Return the text of a private key: the prefix, then the form of `format_key` with the seed as the key."""
+    return _PRIVATE_PREFIX + format_key(name, key_id, key_type, seed)
+
+
 def parse_private_key(text: str, key_type: bytes) -> tuple[str, bytes, bytes]:
     """Return (name, key ID, 32 bytes of seed) of a private key's text; raises NoteFormatError, without the text."""
-    if not text.startswith(PRIVATE_PREFIX):
-        raise NoteFormatError("private key", f"it does not start with {PRIVATE_PREFIX}")
-    return parse_key("private key", text[len(PRIVATE_PREFIX) :], key_type)
+    if not text.startswith(_PRIVATE_PREFIX):
+        raise NoteFormatError("private key", f"it does not start with {_PRIVATE_PREFIX}")
+    return parse_key("private key", text[len(_PRIVATE_PREFIX) :], key_type)
 
 
 def parse_key(what: str, text: str, key_type: bytes) -> tuple[str, bytes, bytes]:
@@ -191,8 +191,7 @@ def parse_key(what: str, text: str, key_type: bytes) -> tuple[str, bytes, bytes]
     return name, bytes.fromhex(key_id), payload[1:]
 
 
-def check_half(name: str, key: bytes, size_bytes: int) -> None:
-    """Check the name and the size of one half of a key; raises ValueError."""
+def _check_half(name: str, key: bytes, size_bytes: int) -> None:
     if not is_key_name(name):
         raise ValueError(f"{name!r} cannot name a key: no space, no plus, not empty")
     if not isinstance(key, bytes) or len(key) != size_bytes:

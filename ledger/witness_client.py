@@ -118,9 +118,12 @@ def request_cosignature(
     try:
         with closing(client):
             return _converse(client, witness, note, prove, known_size)
-    except RemoteError as error:
-        problem = f"no cosignature within {timeout_s:g} s" if late.is_set() else str(error)
-        raise WitnessError(witness.name, problem) from error
+    except (RemoteError, WitnessError) as error:
+        if late.is_set():  # what is wrong with an answer that was cut off does not matter
+            raise WitnessError(witness.name, f"no cosignature within {timeout_s:g} s") from error
+        if isinstance(error, WitnessError):
+            raise
+        raise WitnessError(witness.name, str(error)) from error
     finally:
         timer.cancel()
 

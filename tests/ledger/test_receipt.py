@@ -62,8 +62,11 @@ def filled(log: Log, make_entries: Callable[..., list[Entry]]) -> tuple[Log, lis
     return log, entries
 
 
-def test_check_receipt_refuses_each_part_that_was_changed(filled: tuple[Log, list[Entry]]) -> None:
+def test_check_receipt_refuses_each_part_that_was_changed(
+    filled: tuple[Log, list[Entry]], make_run: Callable[..., Entry]
+) -> None:
     log, entries = filled
+    other_run = make_run(log.origin, nonce=1)
     good = make_receipt(log, entry_address(entries[2]))
     check_receipt(good, ANY, log.verifier)
     path = good.inclusion_proof
@@ -79,6 +82,7 @@ def test_check_receipt_refuses_each_part_that_was_changed(filled: tuple[Log, lis
         (replace(good, extra=good.extra + b"\x00"), NoteFormatError, "cut short"),
         (replace(good, extra=framed(entries[2])), NoteFormatError, "the entry of the segment's run is missing"),
         (replace(good, extra=framed(entries[2], entries[1])), ProofError, "the second entry of the receipt is not run"),
+        (replace(good, extra=framed(entries[2], other_run)), ProofError, "the second entry of the receipt is not run"),
         (replace(good, extra=framed(*entries[:3])), NoteFormatError, "it carries 3 entries"),
         (replace(good, checkpoint=good.checkpoint.replace("\n5\n", "\n6\n")), SignatureError, "does not verify"),
     ]
@@ -140,6 +144,16 @@ def test_a_segment_by_another_key_than_its_runs_is_refused(
     segment = make_segment(run, run, key=stranger)
     note = sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(encode_entry(segment))), LOG)
     with pytest.raises(ProofError, match=r"the segment is by .* but the run is by"):
+        check_receipt(TlogProof(0, (), note, framed(segment, run)), ANY, LOG.verifier)
+
+
+def test_a_run_whose_author_did_not_sign_it_is_refused(
+    make_run: Callable[..., Entry], make_segment: Callable[..., Entry]
+) -> None:
+    run = replace(make_run(LOG.name), signature=bytes(64))
+    segment = make_segment(run, run)
+    note = sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(encode_entry(segment))), LOG)
+    with pytest.raises(SignatureError, match="does not verify"):
         check_receipt(TlogProof(0, (), note, framed(segment, run)), ANY, LOG.verifier)
 
 

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
-from samebits.cas.server import listen
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.cosignature import WitnessSigningKey
 from samebits.ledger.keys import SigningKey
@@ -18,7 +15,6 @@ from samebits.ledger.merkle import consistency_proof, leaf_hash, root_hash
 from samebits.ledger.policy import PolicyWitness
 from samebits.ledger.witness import Witness
 from samebits.ledger.witness_protocol import AddCheckpoint, format_request
-from samebits.ledger.witness_server import make_witness_app
 from samebits.ledger.witness_state import WitnessState
 
 LOG = SigningKey("log.example/one", bytes(32))
@@ -75,6 +71,11 @@ def policy_witness(name: str, url: str | None) -> PolicyWitness:
 @contextmanager
 def serving_witness(witness: Witness) -> Iterator[str]:
     """Serve a witness on a free port of loopback; yields the URL."""
+    import uvicorn  # here, since the workers that are killed start faster without
+
+    from samebits.cas.server import listen
+    from samebits.ledger.witness_server import make_witness_app
+
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(make_witness_app(witness), log_config=None, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
