@@ -21,6 +21,8 @@ Value: TypeAlias = "bool | int | str | bytes | Digest | list[Value] | tuple[Valu
 
 DIGEST_EXT_CODE: Final = 1
 MAX_DEPTH: Final = 64
+_PLAIN: Final = (bool, bytes)
+_LISTS: Final = (list, tuple)
 
 
 def encode(value: Value) -> bytes:
@@ -53,26 +55,31 @@ def _prepare(value: Value, depth: int) -> object:
     """Return `value` in the form that msgpack packs canonically."""
     if depth > MAX_DEPTH:
         raise EncodingError(f"nested deeper than {MAX_DEPTH}")
-    if value is None or isinstance(value, bool | str | bytes):
-        return _check_text(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _check_text(value)
+    if value is None or isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Digest):
+        return msgpack.ExtType(DIGEST_EXT_CODE, value.raw)
     if isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 64:
             raise EncodingError(f"integer {value} is outside -2^63 .. 2^64-1")
         return int(value)
-    if isinstance(value, Digest):
-        return msgpack.ExtType(DIGEST_EXT_CODE, value.raw)
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [_prepare(item, depth + 1) for item in value]
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise EncodingError(f"map key {key!r} is not text")
-        keys = sorted(value, key=lambda key: _check_text(key).encode())
-        return {key: _prepare(value[key], depth + 1) for key in keys}
+            _check_text(key)
+        # the order of the characters is that of their UTF-8 bytes
+        return {key: _prepare(value[key], depth + 1) for key in sorted(value)}
     raise EncodingError(f"a {type(value).__name__} has no canonical encoding")
 
 
 def _check_text(text: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -12,6 +12,7 @@ from samebits.ledger.entry import check_entry_signature, decode_entry, run_addre
 from samebits.ledger.errors import AuditError, ChainError, LedgerError, MissingEntryError
 from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import VerifierKey
+from samebits.ledger.links import link_entry
 from samebits.ledger.merkle import CompactRange, leaf_hash
 from samebits.ledger.storage import LogStorage
 
@@ -80,7 +81,7 @@ class _Auditor:
             self.counts[entry.kind] += 1
             run = run_address(entry)
             check_entry_signature(entry)
-            self.index.add(index, hash_node(data), entry)
+            self.index.add(index, link_entry(hash_node(data), entry))
         except ChainError as error:
             self.problems.append(AuditProblem(index, run, error.problem))
         except LedgerError as error:

@@ -1,7 +1,8 @@
 """Entries of the ledger: signed, canonical records, each a node of kind "entry" and a leaf of the log.
 
-Fields: version (1), kind, origin, prev, body, author (32 bytes), signature (64 bytes). The author signs
-``samebits entry v1\\n`` and then the canonical encoding of all fields but the signature. `README.md` shows one.
+Fields: version (2), kind, origin, prev, body, author (32 bytes), time (Unix seconds), signature (64 bytes). The author
+signs ``samebits entry v2\\n`` and then the canonical encoding of all fields but the signature. Version 1 has no time,
+and is signed as ``samebits entry v1\\n``. `README.md` shows one of each.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer
 from samebits.ledger.keys import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, SigningKey, is_key_name, verify
 
 ENTRY_KIND: Final = "entry"
-ENTRY_VERSION: Final = 1
-ENTRY_CONTEXT: Final = b"samebits entry v1\n"
+ENTRY_CONTEXTS: Final = {1: b"samebits entry v1\n", 2: b"samebits entry v2\n"}
 MAX_ENTRY_SIZE_BYTES: Final = 65_535  # a bundle of entries gives each a uint16 length
-_NAMES: Final = ("version", "kind", "origin", "prev", "body", "author", "signature")
+_NAMES: Final = frozenset({"version", "kind", "origin", "prev", "body", "author", "signature"})
+_NAMES_OF: Final = {1: _NAMES, 2: _NAMES | {"time"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,12 @@ class Entry:
     body: Body
     author: bytes  # 32 bytes, Ed25519 public key
     signature: bytes  # 64 bytes, Ed25519
+    time: int | None = None  # Unix seconds, 0 .. 2^63-1, as the author claims; None: an entry of version 1
+
+    @property
+    def version(self) -> int:
+        """The version of the encoding: 2 has a time."""
+        return 1 if self.time is None else 2
 
     @property
     def kind(self) -> EntryKind:
@@ -41,9 +48,12 @@ class Entry:
         return self.body.KIND
 
 
-def sign_entry(origin: str, prev: Digest | None, body: Body, key: SigningKey) -> Entry:
-    """Return a signed entry for the log `origin`; raises EntryError for a prev or an origin that it cannot have."""
-    unsigned = Entry(origin, prev, body, key.public, bytes(SIGNATURE_SIZE_BYTES))
+def sign_entry(origin: str, prev: Digest | None, body: Body, key: SigningKey, *, time: int | None = None) -> Entry:
+    """Return a signed entry for the log `origin`, of version 2 if there is a time (Unix seconds).
+
+    Raises EntryError for a prev, an origin or a time that it cannot have.
+    """
+    unsigned = Entry(origin, prev, body, key.public, bytes(SIGNATURE_SIZE_BYTES), time)
     entry = replace(unsigned, signature=key.sign(_signed_message(unsigned)))
     decode_entry(encode_entry(entry))
     return entry
@@ -78,8 +88,10 @@ def decode_entry(data: bytes) -> Entry:
         raise EntryError("entry", str(error)) from error
     if node.kind != ENTRY_KIND:
         raise EntryError("entry", f"a node of kind {node.kind!r} is not an entry")
-    fields = check_names("entry", node.body, _NAMES)
-    read_integer(fields, "version", ENTRY_VERSION, ENTRY_VERSION)
+    if "version" not in node.body:
+        raise EntryError("version", "missing in the entry")
+    version = read_integer(node.body, "version", min(_NAMES_OF), max(_NAMES_OF))
+    fields = check_names("entry", node.body, _NAMES_OF[version])
     origin = read_text(fields, "origin")
     if not is_key_name(origin):
         raise EntryError("origin", "want the name of a log, without space or plus")
@@ -90,6 +102,7 @@ def decode_entry(data: bytes) -> Entry:
         body=body,
         author=read_bytes(fields, "author", PUBLIC_SIZE_BYTES),
         signature=read_bytes(fields, "signature", SIGNATURE_SIZE_BYTES),
+        time=read_integer(fields, "time", 0) if version > 1 else None,
     )
 
 
@@ -116,18 +129,19 @@ def _read_prev(body: Body, prev: Value) -> Digest | None:
 
 
 def _signed_fields(entry: Entry) -> Fields:
-    return {
-        "version": ENTRY_VERSION,
+    fields: Fields = {
+        "version": entry.version,
         "kind": entry.kind,
         "origin": entry.origin,
         "prev": entry.prev,
         "body": entry.body.to_body(),
         "author": entry.author,
     }
+    return fields if entry.time is None else {**fields, "time": entry.time}
 
 
 def _signed_message(entry: Entry) -> bytes:
     try:
-        return ENTRY_CONTEXT + encode(_signed_fields(entry))
+        return ENTRY_CONTEXTS[entry.version] + encode(_signed_fields(entry))
     except CasError as error:
         raise EntryError("entry", str(error)) from error

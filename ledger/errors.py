@@ -87,6 +87,15 @@ class StorageError(LedgerError):
         super().__init__(f"log {path}: {problem}")
 
 
+class IndexFileError(LedgerError):
+    """The index file of a log cannot be read or written; nothing is lost, it is made from the log."""
+
+    def __init__(self, directory: Path, problem: str) -> None:
+        self.directory = directory
+        self.problem = problem
+        super().__init__(f"index {directory}: {problem}")
+
+
 class MissingEntryError(StorageError):
     """The storage says how many entries it has, and does not have this one."""
 
