@@ -21,6 +21,7 @@ Value: TypeAlias = "bool | int | str | bytes | Digest | list[Value] | tuple[Valu
 
 DIGEST_EXT_CODE: Final = 1
 MAX_DEPTH: Final = 64
+NOT_CANONICAL: Final = "not the canonical encoding (key order, duplicate key or a longer form than needed)"
 _PLAIN: Final = (bool, bytes)
 _LISTS: Final = (list, tuple)
 
@@ -32,17 +33,42 @@ def encode(value: Value) -> bytes:
     return encoded
 
 
+def encode_sorted(value: Value) -> bytes:
+    """Return what `encode` does for a value whose maps have their keys in order already; several times as fast.
+
+    Only for values of known form: nothing but texts that are no Unicode and integers out of range is refused.
+    """
+    try:
+        encoded = msgpack.packb(value, default=_write_ext, use_bin_type=True)
+    except (ValueError, OverflowError) as error:
+        raise EncodingError(f"no canonical encoding: {error}") from error
+    assert isinstance(encoded, bytes)
+    return encoded
+
+
 def decode(data: Buffer) -> Value:
     """Return the value of canonical bytes; raises EncodingError for anything `encode` would not have written."""
+    value = decode_unchecked(data)
+    if encode(value) != bytes(data):
+        raise EncodingError(NOT_CANONICAL)
+    return value
+
+
+def decode_unchecked(data: Buffer) -> Value:
+    """Return the value of any msgpack; only for a caller who compares its bytes with those that the value has."""
     try:
         value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_read_ext, use_list=True)
     except EncodingError:
         raise
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise EncodingError(f"not msgpack: {error}") from error
-    if encode(value) != bytes(data):
-        raise EncodingError("not the canonical encoding (key order, duplicate key or a longer form than needed)")
     return value
+
+
+def _write_ext(value: object) -> msgpack.ExtType:
+    if not isinstance(value, Digest):
+        raise EncodingError(f"a {type(value).__name__} has no canonical encoding")
+    return msgpack.ExtType(DIGEST_EXT_CODE, value.raw)
 
 
 def _read_ext(code: int, payload: bytes) -> Digest:

@@ -45,7 +45,7 @@ class RunBody:
             read_integer(body, name, 1)
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
@@ -81,7 +81,7 @@ class SegmentBody:
         read_digests(body, "kernels")
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
@@ -112,7 +112,7 @@ class VerdictBody:
         read_text(body, "device")
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
@@ -128,6 +128,7 @@ _KINDS: dict[str, type[Body]] = {
     "segment": SegmentBody,
     "verdict": VerdictBody,
 }
+_SORTED_NAMES: dict[str, list[str]] = {name: sorted(kind.__slots__) for name, kind in _KINDS.items()}
 _NAMES: dict[type[Body], frozenset[str]] = {kind: frozenset(kind.__slots__) for kind in _KINDS.values()}
 
 
@@ -139,7 +140,7 @@ def read_body(kind: str, body: Value) -> Body:
 
 
 def _to_body(body: Body) -> dict[str, Value]:
-    values: dict[str, Value] = {name: getattr(body, name) for name in body.__slots__}
+    values: dict[str, Value] = {name: getattr(body, name) for name in _SORTED_NAMES[body.KIND]}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -8,12 +8,12 @@ and is signed as ``samebits entry v1\\n``. `README.md` shows one of each.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from samebits.cas.digest import Digest, hash_node
-from samebits.cas.encoding import Value, encode
+from samebits.cas.encoding import NOT_CANONICAL, Value, decode_unchecked, encode_sorted
 from samebits.cas.errors import CasError
-from samebits.cas.node import Node, decode_node, encode_node
 from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
@@ -69,10 +69,7 @@ def check_entry_signature(entry: Entry) -> None:
 
 def encode_entry(entry: Entry) -> bytes:
     """Return the canonical bytes; raises EntryError if they are longer than a log takes."""
-    try:
-        encoded = encode_node(Node(ENTRY_KIND, {**_signed_fields(entry), "signature": entry.signature}))
-    except CasError as error:
-        raise EntryError("entry", str(error)) from error
+    encoded = _encode([ENTRY_KIND, _fields(entry, signed=True)])
     if len(encoded) > MAX_ENTRY_SIZE_BYTES:
         raise EntryError("entry", f"{len(encoded)} bytes are more than {MAX_ENTRY_SIZE_BYTES}")
     return encoded
@@ -83,27 +80,19 @@ def decode_entry(data: bytes) -> Entry:
     if len(data) > MAX_ENTRY_SIZE_BYTES:
         raise EntryError("entry", f"{len(data)} bytes are more than {MAX_ENTRY_SIZE_BYTES}")
     try:
-        node = decode_node(data)
+        node = decode_unchecked(data)
     except CasError as error:
         raise EntryError("entry", str(error)) from error
-    if node.kind != ENTRY_KIND:
-        raise EntryError("entry", f"a node of kind {node.kind!r} is not an entry")
-    if "version" not in node.body:
-        raise EntryError("version", "missing in the entry")
-    version = read_integer(node.body, "version", min(_NAMES_OF), max(_NAMES_OF))
-    fields = check_names("entry", node.body, _NAMES_OF[version])
-    origin = read_text(fields, "origin")
-    if not is_key_name(origin):
-        raise EntryError("origin", "want the name of a log, without space or plus")
-    body = read_body(read_text(fields, "kind"), fields["body"])
-    return Entry(
-        origin=origin,
-        prev=_read_prev(body, fields["prev"]),
-        body=body,
-        author=read_bytes(fields, "author", PUBLIC_SIZE_BYTES),
-        signature=read_bytes(fields, "signature", SIGNATURE_SIZE_BYTES),
-        time=read_integer(fields, "time", 0) if version > 1 else None,
-    )
+    match node:
+        case [str() as kind, dict() as body]:
+            if kind != ENTRY_KIND:
+                raise EntryError("entry", f"a node of kind {kind[:80]!r} is not an entry")
+        case _:
+            raise EntryError("entry", "want a node: a list of a kind (text) and a body (map)")
+    entry = _read_fields(body)
+    if encode_entry(entry) != data:  # every field was read, so this compares every byte
+        raise EntryError("entry", NOT_CANONICAL)
+    return entry
 
 
 def entry_address(entry: Entry) -> Digest:
@@ -114,6 +103,25 @@ def entry_address(entry: Entry) -> Digest:
 def run_address(entry: Entry) -> Digest:
     """Return the address of the run that an entry is about; a run entry is about itself."""
     return entry_address(entry) if isinstance(entry.body, RunBody) else entry.body.run
+
+
+def _read_fields(found: Fields) -> Entry:
+    if "version" not in found:
+        raise EntryError("version", "missing in the entry")
+    version = read_integer(found, "version", min(_NAMES_OF), max(_NAMES_OF))
+    fields = check_names("entry", found, _NAMES_OF[version])
+    origin = read_text(fields, "origin")
+    if not _is_origin(origin):
+        raise EntryError("origin", "want the name of a log, without space or plus")
+    body = read_body(read_text(fields, "kind"), fields["body"])
+    return Entry(
+        origin=origin,
+        prev=_read_prev(body, fields["prev"]),
+        body=body,
+        author=read_bytes(fields, "author", PUBLIC_SIZE_BYTES),
+        signature=read_bytes(fields, "signature", SIGNATURE_SIZE_BYTES),
+        time=read_integer(fields, "time", 0) if version > 1 else None,
+    )
 
 
 def _read_prev(body: Body, prev: Value) -> Digest | None:
@@ -128,20 +136,34 @@ def _read_prev(body: Body, prev: Value) -> Digest | None:
             return prev
 
 
-def _signed_fields(entry: Entry) -> Fields:
+@lru_cache(maxsize=64)
+def _is_origin(name: str) -> bool:
+    return is_key_name(name)
+
+
+def _fields(entry: Entry, *, signed: bool) -> Fields:
+    """Return the fields in their order, with the signature or without."""
     fields: Fields = {
-        "version": entry.version,
+        "author": entry.author,
+        "body": entry.body.to_body(),
         "kind": entry.kind,
         "origin": entry.origin,
         "prev": entry.prev,
-        "body": entry.body.to_body(),
-        "author": entry.author,
     }
-    return fields if entry.time is None else {**fields, "time": entry.time}
+    if signed:
+        fields["signature"] = entry.signature
+    if entry.time is not None:
+        fields["time"] = entry.time
+    fields["version"] = entry.version
+    return fields
 
 
 def _signed_message(entry: Entry) -> bytes:
+    return ENTRY_CONTEXTS[entry.version] + _encode(_fields(entry, signed=False))
+
+
+def _encode(value: Value) -> bytes:
     try:
-        return ENTRY_CONTEXTS[entry.version] + encode(_signed_fields(entry))
+        return encode_sorted(value)
     except CasError as error:
         raise EntryError("entry", str(error)) from error

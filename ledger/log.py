@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,9 +198,13 @@ class Log:
             self._check_signature(index, address, entry)
         return [(index, entry) for index, _, entry in found]
 
-    def audit(self) -> LogAudit:
-        """Check the log from its stored bytes alone; damage is in the result's problems, not raised."""
-        return audit_log(self._storage, self._verifier)
+    def audit(self, *, workers: int = 1, against: Mapping[str, bytes] | None = None) -> LogAudit:
+        """Check the log from its stored bytes alone; damage is in the result's problems, not raised.
+
+        `against`: signed checkpoints kept elsewhere, by where they are from, which the log must go on from. `workers`:
+        processes that share the work; more than 1 only in a program with a guarded main module (multiprocessing).
+        """
+        return audit_log(self._storage, self._verifier, workers=workers, against=against)
 
     def reindex(self) -> None:
         """Make the index anew from the entries; raises StorageError for damaged ones."""
