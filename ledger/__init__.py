@@ -6,10 +6,13 @@ from samebits.ledger.chain import ChainSegment, ChainVerdict, RunChain, check_ch
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry, entry_address, sign_entry
 from samebits.ledger.errors import (
+    AmbiguousPrefixError,
+    ArtifactNotFoundError,
     AuditError,
     ChainError,
     EntryError,
     EntryNotFoundError,
+    IndexFileError,
     KeyFileError,
     LedgerError,
     MissingEntryError,
@@ -21,9 +24,13 @@ from samebits.ledger.errors import (
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
+from samebits.ledger.lineage import Lineage, OtherRun, RunPart
 from samebits.ledger.log import Log
+from samebits.ledger.search import FoundEntry, Query
 
 __all__ = [
+    "AmbiguousPrefixError",
+    "ArtifactNotFoundError",
     "AuditError",
     "AuditProblem",
     "Body",
@@ -34,16 +41,22 @@ __all__ = [
     "Entry",
     "EntryError",
     "EntryNotFoundError",
+    "FoundEntry",
+    "IndexFileError",
     "KeyFileError",
     "LedgerError",
+    "Lineage",
     "Log",
     "LogAudit",
     "MissingEntryError",
     "NoteFormatError",
+    "OtherRun",
     "ProofError",
+    "Query",
     "RunBody",
     "RunChain",
     "RunNotFoundError",
+    "RunPart",
     "SegmentBody",
     "SignatureError",
     "SigningKey",

@@ -21,6 +21,8 @@ from samebits.ledger.storage import LogStorage
 
 _BATCH: Final = 512  # entries read in one view, and checked by one worker at once
 
+MIN_SHARED_ENTRIES: Final = 5_000  # starting processes takes as long as checking some thousands of entries
+
 
 @dataclass(frozen=True, slots=True)
 class AuditProblem:
@@ -139,14 +141,15 @@ def audit_log(
 
     Finds any change of an entry's bytes, of its place or of the checkpoint. That a whole log went back to an older,
     correctly signed state, or is a fork of another, is found with checkpoints kept elsewhere: `against` has their
-    signed notes by where they are from. `workers` are processes that share the work, see `check_slices`.
+    signed notes by where they are from. `workers` are processes that share the work of a large log, see `check_slices`.
     """
     known = against or {}
     auditor = _Auditor(log_key.name, _sizes(known, log_key))
     with storage.reading() as view:
         note, size = view.checkpoint(), view.size()
     index = 0
-    for checked in check_slices(_stored(storage, size), workers):
+    processes = workers if size >= MIN_SHARED_ENTRIES else 1
+    for checked in check_slices(_stored(storage, size), processes):
         for entry in checked:
             auditor.add(index, entry)
             index += 1

@@ -26,13 +26,22 @@ from samebits.ledger.errors import (
 from samebits.ledger.index import KINDS, LogIndex
 from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile, IndexView
 from samebits.ledger.keys import SigningKey, VerifierKey
+from samebits.ledger.lineage import Lineage, LineageWalk
 from samebits.ledger.links import Link, link_entry
 from samebits.ledger.lmdb_storage import LmdbLogStorage
 from samebits.ledger.log_state import READ_BATCH, CatchUp, LogState, UnfitIndexError
 from samebits.ledger.logkey import load_log_verifier, load_or_create_log_key, store_log_verifier
 from samebits.ledger.merkle import EMPTY_ROOT, leaf_hash
 from samebits.ledger.rows import Rows
-from samebits.ledger.search_rows import RUN_ENTRIES, add_search_rows, list_runs, neighbours, scan_indexes
+from samebits.ledger.search import FoundEntry, Named, Query, find_address, runs_of_job, search_indexes
+from samebits.ledger.search_rows import (
+    RUN_ENTRIES,
+    add_search_rows,
+    list_artifacts,
+    list_runs,
+    neighbours,
+    scan_indexes,
+)
 from samebits.ledger.storage import LogReader, LogStorage, LogWriter
 
 _INDEX_LAG: Final = 1024  # entries: the index file is written that often
@@ -197,6 +206,37 @@ class Log:
         for index, address, entry in found:
             self._check_signature(index, address, entry)
         return [(index, entry) for index, _, entry in found]
+
+    def search(self, query: Query) -> list[FoundEntry]:
+        """Return the entries that a query means, in their order; their signatures were looked at by whoever appended
+        them, and are again by an audit."""
+        with self._session() as session:
+            rows = session.index.rows
+            job = [] if query.job is None else self._read_at(session, runs_of_job(rows, query.job))
+            found = search_indexes(rows, query, [run for _, run, _ in job])
+            return [FoundEntry(*item, found[item[0]]) for item in self._read_at(session, list(found))]
+
+    def artifacts(self) -> list[Digest]:
+        """Return every address that an entry names: jobs, states, lists of commits and kernels."""
+        with self._session() as session:
+            return list_artifacts(session.index.rows)
+
+    def find_address(self, text: str, names: tuple[Named, ...] = ("entry", "artifact")) -> Digest | None:
+        """Return the address that a text or its beginning names, None if there is none; raises LedgerError."""
+        with self._session() as session:
+            return find_address(session.index.rows, text, names)
+
+    def lineage(self, address: Digest) -> Lineage:
+        """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
+        with self._session() as session:
+
+            def read(indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
+                return self._read_at(session, indexes)
+
+            def chain(run: Digest) -> RunChain:
+                return self._chain(session, run)
+
+            return LineageWalk(session.index, read, chain).trace(address)
 
     def audit(self, *, workers: int = 1, against: Mapping[str, bytes] | None = None) -> LogAudit:
         """Check the log from its stored bytes alone; damage is in the result's problems, not raised.

@@ -56,6 +56,11 @@ def list_runs(rows: RowSource) -> list[Digest]:
     return [Digest(address) for _, address in found]
 
 
+def list_artifacts(rows: RowSource) -> list[Digest]:
+    """Return every address that an entry names, in their order."""
+    return [Digest(address) for address in dict.fromkeys(key[1:-_INDEX_SIZE_BYTES] for key, _ in rows.scan(ARTIFACTS))]
+
+
 def neighbours(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield the ranges [start, stop) of a sorted list of indexes."""
     start = 0

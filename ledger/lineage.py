@@ -1,0 +1,170 @@
+"""Lineage: which runs made a state, from what, back to what no run of the log made.
+
+The steps [0, stop) of a run, which its segments chain, turn the state before step 0 into the state at `stop`. They come
+from the run's job, the kernels that ran, and that first state, which may be what another run, earlier in the log, came
+to; and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from samebits.cas.digest import Digest
+from samebits.ledger.bodies import SegmentBody, VerdictBody
+from samebits.ledger.chain import ChainSegment, RunChain
+from samebits.ledger.entry import Entry
+from samebits.ledger.errors import ArtifactNotFoundError
+from samebits.ledger.index import LogIndex
+from samebits.ledger.search import runs_of_job
+from samebits.ledger.search_rows import ARTIFACTS, name_roles, scan_indexes
+
+ReadEntries = Callable[[list[int]], list[tuple[int, Digest, Entry]]]
+ReadChain = Callable[[Digest], RunChain]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRun:
+    """Another run of the same job."""
+
+    run: Digest
+    index: int  # of its run entry
+    next_step: int  # the first that no segment covers
+    is_same: bool | None  # whether it came to the same state; None where it stands at another step
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """The first steps of one run, which made a state."""
+
+    run: Digest
+    run_index: int
+    job: Digest
+    author: bytes
+    time: int | None  # of the last segment, as the author claims
+    steps: int  # of the whole run
+    stop_step: int
+    segments: tuple[Digest, ...]  # entries, in their order
+    first_index: int  # of the first of them
+    last_index: int  # of the last of them
+    devices: tuple[str, ...]
+    kernels: tuple[Digest, ...]
+    state_in: Digest  # before step 0
+    state_out: Digest  # at stop_step
+    other_runs: tuple[OtherRun, ...]  # of the same job
+    branches: tuple[Digest, ...]  # other runs that start from the same state, of any job
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where something comes from."""
+
+    address: Digest  # what was asked for
+    made_by: tuple[RunPart, ...]  # more than one: several runs came to the same state; none: nothing here made it
+    used_by: tuple[int, ...]  # entries that name the address as something they took: job, state_in, kernel
+    states: Mapping[Digest, tuple[RunPart, ...]]  # the parts that made each state on the way
+
+    def makers(self, part: RunPart) -> tuple[RunPart, ...]:
+        """Return what made the state that a part started from, earlier in the log; nothing for a root."""
+        return tuple(made for made in self.states[part.state_in] if made.last_index < part.first_index)
+
+
+class LineageWalk:
+    """Walks from a result back to its origins, through one log."""
+
+    def __init__(self, index: LogIndex, read: ReadEntries, chain: ReadChain) -> None:
+        """`read` returns entries by their indexes, `chain` a run's chain with everything checked."""
+        self._index = index
+        self._read = read
+        self._chain = chain
+        self._runs: dict[Digest, list[tuple[int, Digest]]] = {}  # job -> its runs
+
+    def trace(self, address: Digest) -> Lineage:
+        """Return the lineage of a state, or of the state that an entry stands for.
+
+        Raises ArtifactNotFoundError if the log does not know the address, and ChainError.
+        """
+        rows = list(scan_indexes(self._index.rows, ARTIFACTS + address.raw))
+        used = tuple(i for i, value in rows if {"job", "state_in", "kernel"}.intersection(name_roles(value)))
+        place = self._index.find(address.raw)
+        if place is None and not rows:
+            raise ArtifactNotFoundError(address)
+        made_by = self._makers(address) if place is None else self._part_of_entry(place)
+        states: dict[Digest, tuple[RunPart, ...]] = {}
+        waiting = list(made_by)
+        while waiting:
+            state = waiting.pop().state_in
+            if state not in states:
+                states[state] = self._makers(state)
+                waiting.extend(states[state])
+        return Lineage(address, made_by, used, states)
+
+    def _makers(self, state: Digest) -> tuple[RunPart, ...]:
+        """Return the parts of runs that made a state, one of each run."""
+        rows = scan_indexes(self._index.rows, ARTIFACTS + state.raw)
+        found: dict[Digest, RunPart] = {}
+        for _, address, entry in self._read([index for index, value in rows if "state_out" in name_roles(value)]):
+            if isinstance(entry.body, SegmentBody) and entry.body.run not in found:
+                found[entry.body.run] = self._part(self._chain(entry.body.run), address)
+        return tuple(found.values())
+
+    def _part_of_entry(self, place: int) -> tuple[RunPart, ...]:
+        """Return the steps that an entry stands for; nothing where there are none in this log."""
+        ((_, address, entry),) = self._read([place])
+        if isinstance(entry.body, SegmentBody):
+            return (self._part(self._chain(entry.body.run), address),)
+        run = entry.body.run if isinstance(entry.body, VerdictBody) else address
+        if self._index.head(run.raw) is None:
+            return ()
+        chain = self._chain(run)
+        if not chain.segments:
+            return ()
+        checked = entry.prev if isinstance(entry.body, VerdictBody) and entry.prev is not None else chain.head
+        return (self._part(chain, checked),)
+
+    def _part(self, chain: RunChain, last: Digest) -> RunPart:
+        """Return the steps of a run up to and with one of its segments."""
+        count = next(place for place, segment in enumerate(chain.segments, 1) if segment.address == last)
+        segments = chain.segments[:count]
+        end = segments[-1]
+        return RunPart(
+            run=chain.run_address,
+            run_index=chain.run_index,
+            job=chain.job,
+            author=chain.author,
+            time=end.entry.time,
+            steps=chain.body.steps,
+            stop_step=end.body.stop_step,
+            segments=tuple(segment.address for segment in segments),
+            first_index=segments[0].index,
+            last_index=end.index,
+            devices=tuple(dict.fromkeys(segment.body.device for segment in segments)),
+            kernels=tuple(dict.fromkeys(kernel for segment in segments for kernel in segment.body.kernels)),
+            state_in=segments[0].body.state_in,
+            state_out=end.body.state_out,
+            other_runs=self._other_runs(chain, end),
+            branches=self._branches(chain, segments),
+        )
+
+    def _other_runs(self, chain: RunChain, end: ChainSegment) -> tuple[OtherRun, ...]:
+        found = []
+        if chain.job not in self._runs:
+            runs = self._read(runs_of_job(self._index.rows, chain.job))
+            self._runs[chain.job] = [(index, address) for index, address, _ in runs]
+        for index, address in self._runs[chain.job]:
+            head = self._index.head(address.raw)
+            if head is None or address == chain.run_address:
+                continue
+            same = head.state == end.body.state_out.raw if head.next_step == end.body.stop_step else None
+            found.append(OtherRun(address, index, head.next_step, same))
+        return tuple(found)
+
+    def _branches(self, chain: RunChain, segments: Sequence[ChainSegment]) -> tuple[Digest, ...]:
+        key = ARTIFACTS + segments[0].body.state_in.raw
+        users = [index for index, value in scan_indexes(self._index.rows, key) if "state_in" in name_roles(value)]
+        found: dict[Digest, None] = {}
+        for _, _, entry in self._read(users):
+            body = entry.body
+            if isinstance(body, SegmentBody) and body.first_step == 0 and body.run != chain.run_address:
+                found[body.run] = None
+        return tuple(found)
