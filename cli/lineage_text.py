@@ -9,7 +9,7 @@ from typing import Any
 from samebits.cas import CasError, Digest, Store
 from samebits.exec.errors import JobError
 from samebits.exec.job import JobSpec
-from samebits.ledger import Lineage, OtherRun, RunPart
+from samebits.ledger import Lineage, RunOfJob, RunPart
 
 _PartKey = tuple[Digest, int]  # run, stop step
 
@@ -30,7 +30,7 @@ def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
             yield f"{indent}  (shown above)"
             continue
         shown.add(_key(part))
-        yield from (f"{indent}  {line}" for line in _part_lines(part, store))
+        yield from (f"{indent}  {line}" for line in _part_lines(part, lineage, store))
         makers = lineage.makers(part)
         root = "" if makers else "  (no run of this ledger made it before)"
         yield f"{indent}  started from state {part.state_in}{root}"
@@ -72,14 +72,14 @@ def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[s
         "state_out": part.state_out,
         "started_from": [_name(maker) for maker in lineage.makers(part)],
         "other_runs": [
-            {"run": other.run, "run_entry": other.index, "next_step": other.next_step, "same_state": other.is_same}
-            for other in part.other_runs
+            {"run": other.run, "run_entry": other.index, "next_step": other.next_step, "state": other.state}
+            for other in lineage.other_runs(part)
         ],
-        "branches": part.branches,
+        "branches": lineage.branches(part),
     }
 
 
-def _part_lines(part: RunPart, store: Store | None) -> Iterator[str]:
+def _part_lines(part: RunPart, lineage: Lineage, store: Store | None) -> Iterator[str]:
     count = len(part.segments)
     entries = f"entries {part.first_index}..{part.last_index}" if count > 1 else f"entry {part.first_index}"
     time = "" if part.time is None else f", {_time_text(part.time)} by its clock"
@@ -90,9 +90,9 @@ def _part_lines(part: RunPart, store: Store | None) -> Iterator[str]:
     yield from (f"  {name} {address}" for name, address in parts.items())
     if not parts:
         yield "  (not in this store)"
-    for other in part.other_runs:
-        yield f"fork: run {other.run} (entry {other.index}) of the same job {_relation(other)}"
-    for run in part.branches:
+    for other in lineage.other_runs(part):
+        yield f"fork: run {other.run} (entry {other.index}) of the same job {_relation(other, part)}"
+    for run in lineage.branches(part):
         yield f"fork: run {run} starts from the same state"
 
 
@@ -117,10 +117,10 @@ def _job_parts(job: Digest, store: Store | None) -> dict[str, Digest]:
     return {name: address for name, address in named.items() if address is not None}
 
 
-def _relation(other: OtherRun) -> str:
-    if other.is_same is None:
+def _relation(other: RunOfJob, part: RunPart) -> str:
+    if other.next_step != part.stop_step:
         return f"stands at step {other.next_step}"
-    return "came to the same state" if other.is_same else "came to ANOTHER state"
+    return "came to the same state" if other.state == part.state_out else "came to ANOTHER state"
 
 
 def _steps(part: RunPart) -> str:

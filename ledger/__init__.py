@@ -24,7 +24,7 @@ from samebits.ledger.errors import (
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
-from samebits.ledger.lineage import Lineage, OtherRun, RunPart
+from samebits.ledger.lineage import Lineage, RunOfJob, RunPart
 from samebits.ledger.log import Log
 from samebits.ledger.search import FoundEntry, Query
 
@@ -50,12 +50,12 @@ __all__ = [
     "LogAudit",
     "MissingEntryError",
     "NoteFormatError",
-    "OtherRun",
     "ProofError",
     "Query",
     "RunBody",
     "RunChain",
     "RunNotFoundError",
+    "RunOfJob",
     "RunPart",
     "SegmentBody",
     "SignatureError",

@@ -7,12 +7,12 @@ to; and so on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from samebits.cas.digest import Digest
 from samebits.ledger.bodies import SegmentBody, VerdictBody
-from samebits.ledger.chain import ChainSegment, RunChain
+from samebits.ledger.chain import RunChain
 from samebits.ledger.entry import Entry
 from samebits.ledger.errors import ArtifactNotFoundError
 from samebits.ledger.index import LogIndex
@@ -24,13 +24,13 @@ ReadChain = Callable[[Digest], RunChain]
 
 
 @dataclass(frozen=True, slots=True)
-class OtherRun:
-    """Another run of the same job."""
+class RunOfJob:
+    """A run and where it stands."""
 
     run: Digest
     index: int  # of its run entry
     next_step: int  # the first that no segment covers
-    is_same: bool | None  # whether it came to the same state; None where it stands at another step
+    state: Digest | None  # at next_step; None before the first segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,6 @@ class RunPart:
     kernels: tuple[Digest, ...]
     state_in: Digest  # before step 0
     state_out: Digest  # at stop_step
-    other_runs: tuple[OtherRun, ...]  # of the same job
-    branches: tuple[Digest, ...]  # other runs that start from the same state, of any job
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,20 @@ class Lineage:
     made_by: tuple[RunPart, ...]  # more than one: several runs came to the same state; none: nothing here made it
     used_by: tuple[int, ...]  # entries that name the address as something they took: job, state_in, kernel
     states: Mapping[Digest, tuple[RunPart, ...]]  # the parts that made each state on the way
+    runs: Mapping[Digest, tuple[RunOfJob, ...]]  # all runs of each job on the way
+    starts: Mapping[Digest, tuple[Digest, ...]]  # all runs, of any job, that start from each state on the way
 
     def makers(self, part: RunPart) -> tuple[RunPart, ...]:
         """Return what made the state that a part started from, earlier in the log; nothing for a root."""
         return tuple(made for made in self.states[part.state_in] if made.last_index < part.first_index)
+
+    def other_runs(self, part: RunPart) -> tuple[RunOfJob, ...]:
+        """Return the other runs of the part's job."""
+        return tuple(run for run in self.runs[part.job] if run.run != part.run)
+
+    def branches(self, part: RunPart) -> tuple[Digest, ...]:
+        """Return the other runs that start from the same state."""
+        return tuple(run for run in self.starts[part.state_in] if run != part.run)
 
 
 class LineageWalk:
@@ -77,7 +85,6 @@ class LineageWalk:
         self._index = index
         self._read = read
         self._chain = chain
-        self._runs: dict[Digest, list[tuple[int, Digest]]] = {}  # job -> its runs
 
     def trace(self, address: Digest) -> Lineage:
         """Return the lineage of a state, or of the state that an entry stands for.
@@ -91,13 +98,15 @@ class LineageWalk:
             raise ArtifactNotFoundError(address)
         made_by = self._makers(address) if place is None else self._part_of_entry(place)
         states: dict[Digest, tuple[RunPart, ...]] = {}
-        waiting = list(made_by)
+        waiting, jobs = list(made_by), {part.job for part in made_by}
         while waiting:
             state = waiting.pop().state_in
             if state not in states:
                 states[state] = self._makers(state)
                 waiting.extend(states[state])
-        return Lineage(address, made_by, used, states)
+                jobs.update(part.job for part in states[state])
+        runs = {job: self._runs_of(job) for job in jobs}
+        return Lineage(address, made_by, used, states, runs, {state: self._starts(state) for state in states})
 
     def _makers(self, state: Digest) -> tuple[RunPart, ...]:
         """Return the parts of runs that made a state, one of each run."""
@@ -142,29 +151,21 @@ class LineageWalk:
             kernels=tuple(dict.fromkeys(kernel for segment in segments for kernel in segment.body.kernels)),
             state_in=segments[0].body.state_in,
             state_out=end.body.state_out,
-            other_runs=self._other_runs(chain, end),
-            branches=self._branches(chain, segments),
         )
 
-    def _other_runs(self, chain: RunChain, end: ChainSegment) -> tuple[OtherRun, ...]:
+    def _runs_of(self, job: Digest) -> tuple[RunOfJob, ...]:
         found = []
-        if chain.job not in self._runs:
-            runs = self._read(runs_of_job(self._index.rows, chain.job))
-            self._runs[chain.job] = [(index, address) for index, address, _ in runs]
-        for index, address in self._runs[chain.job]:
+        for index, address, _ in self._read(runs_of_job(self._index.rows, job)):
             head = self._index.head(address.raw)
-            if head is None or address == chain.run_address:
-                continue
-            same = head.state == end.body.state_out.raw if head.next_step == end.body.stop_step else None
-            found.append(OtherRun(address, index, head.next_step, same))
+            if head is not None:
+                state = Digest(head.state) if head.state else None
+                found.append(RunOfJob(address, index, head.next_step, state))
         return tuple(found)
 
-    def _branches(self, chain: RunChain, segments: Sequence[ChainSegment]) -> tuple[Digest, ...]:
-        key = ARTIFACTS + segments[0].body.state_in.raw
-        users = [index for index, value in scan_indexes(self._index.rows, key) if "state_in" in name_roles(value)]
+    def _starts(self, state: Digest) -> tuple[Digest, ...]:
+        rows = scan_indexes(self._index.rows, ARTIFACTS + state.raw)
         found: dict[Digest, None] = {}
-        for _, _, entry in self._read(users):
-            body = entry.body
-            if isinstance(body, SegmentBody) and body.first_step == 0 and body.run != chain.run_address:
-                found[body.run] = None
+        for _, _, entry in self._read([index for index, value in rows if "state_in" in name_roles(value)]):
+            if isinstance(entry.body, SegmentBody) and entry.body.first_step == 0:
+                found[entry.body.run] = None
         return tuple(found)

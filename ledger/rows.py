@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from heapq import merge
 from operator import itemgetter
-from typing import Protocol
+from typing import Final, Protocol
+
+_SCANS_WITHOUT_ORDER: Final = 4  # the order of all keys costs about as much
 
 
 class RowSource(Protocol):
@@ -27,6 +30,8 @@ class Rows:
         """Use `own` itself, not a copy: what is put goes there."""
         self._base = base
         self._own: dict[bytes, bytes] = {} if own is None else own
+        self._sorted: list[bytes] = []  # the keys, once they are asked for often; empty: to be made
+        self._scans = 0
 
     @property
     def own(self) -> dict[bytes, bytes]:
@@ -41,10 +46,11 @@ class Rows:
     def put(self, key: bytes, value: bytes) -> None:
         """Write a value in place of any other."""
         self._own[key] = value
+        self._sorted.clear()
 
     def scan(self, prefix: bytes, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Yield (key, value) in key order; takes time in proportion to all rows in memory."""
-        own = sorted(row for row in self._own.items() if row[0] >= first and row[0].startswith(prefix))
+        """Yield (key, value) in key order."""
+        own = [(key, self._own[key]) for key in self._keys(prefix, max(prefix, first))]
         if self._base is None:
             yield from own
             return
@@ -53,3 +59,15 @@ class Rows:
             if row[0] != last:
                 last = row[0]
                 yield row
+
+    def _keys(self, prefix: bytes, first: bytes) -> list[bytes]:
+        """Return the keys in memory that start with `prefix`, from `first` on."""
+        self._scans += 1
+        if self._scans <= _SCANS_WITHOUT_ORDER:
+            return sorted(key for key in self._own if key.startswith(prefix) and key >= first)
+        if not self._sorted:
+            self._sorted = sorted(self._own)
+        start = stop = bisect_left(self._sorted, first)
+        while stop < len(self._sorted) and self._sorted[stop].startswith(prefix):
+            stop += 1
+        return self._sorted[start:stop]

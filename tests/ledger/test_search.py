@@ -161,15 +161,16 @@ def test_lineage_shows_forks(two_runs: tuple[Log, list[Entry], list[Entry]], aut
     other = add_run(log, author, JOBS[1], [BASE, state("differs")], nonce=1)
     longer = add_run(log, author, JOBS[1], [state("zero"), state("x"), state("y")], nonce=2)
     assert [part.run for part in log.lineage(TUNED).made_by] == [entry_address(second[0]), entry_address(same[0])]
-    part = log.lineage(TUNED).made_by[0]
-    assert [(run.run, run.is_same) for run in part.other_runs] == [
-        (entry_address(same[0]), True),
-        (entry_address(other[0]), False),
-        (entry_address(longer[0]), None),
+    lineage = log.lineage(TUNED)
+    part = lineage.made_by[0]
+    assert [(run.run, run.next_step, run.state) for run in lineage.other_runs(part)] == [
+        (entry_address(same[0]), 10, TUNED),
+        (entry_address(other[0]), 10, state("differs")),
+        (entry_address(longer[0]), 20, state("y")),
     ]
-    assert set(part.branches) == {entry_address(same[0]), entry_address(other[0])}
-    (base,) = log.lineage(BASE).made_by
-    assert base.branches == (entry_address(longer[0]),)
+    assert set(lineage.branches(part)) == {entry_address(same[0]), entry_address(other[0])}
+    (base,) = lineage.makers(part)
+    assert lineage.branches(base) == (entry_address(longer[0]),)
 
 
 def test_lineage_ends_where_states_go_round(log: Log, author: SigningKey) -> None:
@@ -195,4 +196,4 @@ def test_lineage_of_many_runs_in_a_row_needs_no_recursion(log: Log, author: Sign
     log.append(entries)
     lineage = log.lineage(states[-1])
     assert set(lineage.states) == set(states[:-1])
-    assert len(lineage.made_by[0].other_runs) == 1099
+    assert len(lineage.other_runs(lineage.made_by[0])) == 1099
