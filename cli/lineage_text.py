@@ -32,7 +32,7 @@ def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
         shown.add(_key(part))
         yield from (f"{indent}  {line}" for line in _part_lines(part, lineage, store))
         makers = lineage.makers(part)
-        root = "" if makers else "  (no run of this ledger made it before)"
+        root = "" if makers else f"  ({_root(part, store)})"
         yield f"{indent}  started from state {part.state_in}{root}"
         waiting.extend((depth + 2, maker) for maker in reversed(makers))
 
@@ -115,6 +115,16 @@ def _job_parts(job: Digest, store: Store | None) -> dict[str, Digest]:
         "evaluation data": None if evaluation is None else evaluation.data,
     }
     return {name: address for name, address in named.items() if address is not None}
+
+
+def _root(part: RunPart, store: Store | None) -> str:
+    """Say where a state comes from that no run made before."""
+    parts = _job_parts(part.job, store)
+    if part.state_in == parts.get("state"):
+        return "the job's own; no run of this ledger made it before"
+    if "init graph" in parts:
+        return "made by the job's init graph; no run of this ledger made it before"
+    return "no run of this ledger made it before"
 
 
 def _relation(other: RunOfJob, part: RunPart) -> str:

@@ -104,7 +104,7 @@ def entry_fields(index: int, entry: Entry) -> dict[str, object]:
 
 def entry_line(index: int, entry: Entry) -> str:
     """Return an entry as one line for people."""
-    body = readable(entry.body.to_body())
+    body = {name: readable(getattr(entry.body, name)) for name in entry.body.__slots__}
     shown = "  ".join(f"{name} {short_text(value)}" for name, value in body.items() if value not in (None, []))
     return f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  {shown}"
 
