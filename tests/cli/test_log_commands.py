@@ -21,7 +21,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, samebits.R
     """A store with two runs of one job."""
     path = tmp_path_factory.mktemp("runs") / "store"
     with Store(path) as store:
-        return path, *(samebits.run(make_job(), store, checkpoint_every=10) for _ in range(2))
+        one, two = (samebits.run(make_job(), store, checkpoint_every=10) for _ in range(2))
+    return path, one, two
 
 
 def indexes(*arguments: Any) -> list[int]:

@@ -191,7 +191,7 @@ def test_lineage_of_many_runs_in_a_row_needs_no_recursion(log: Log, author: Sign
     for place in range(1100):
         run = sign_entry(log.origin, None, RunBody(JOBS[0], place.to_bytes(16, "big"), 1, 1, 1), author)
         address = entry_address(run)
-        body = SegmentBody(address, 0, 1, *states[place : place + 2], states[0], bytes(32), "numpy", ())
+        body = SegmentBody(address, 0, 1, states[place], states[place + 1], states[0], bytes(32), "numpy", ())
         entries += [run, sign_entry(log.origin, address, body, author)]
     log.append(entries)
     lineage = log.lineage(states[-1])
