@@ -13,6 +13,7 @@ from samebits.cas.errors import DigestFormatError
 DIGEST_SIZE_BYTES: Final = 32
 NODE_CONTEXT: Final = "samebits 2026-11-21 node v1"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
+_NODE_HASHER: Final = blake3(derive_key_context=NODE_CONTEXT)  # copied, so that the context is hashed once
 
 Buffer = bytes | bytearray | memoryview
 
@@ -51,4 +52,6 @@ def hash_blob(data: Buffer) -> Digest:
 
 def hash_node(encoded: Buffer) -> Digest:
     """Return the address of an encoded node: BLAKE3 in derive-key mode, so it is never a blob's address."""
-    return Digest(blake3(encoded, derive_key_context=NODE_CONTEXT).digest())
+    hasher = _NODE_HASHER.copy()
+    hasher.update(encoded)
+    return Digest(hasher.digest())

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import Annotated, Final, NoReturn
 
 import typer
 
+from samebits.cli.entry_text import entry_fields, entry_line
 from samebits.cli.log_cosign import cosign_command
 from samebits.cli.log_export import check_export_command, export_command
 from samebits.cli.log_receipt import check_command, prove_command, witness_fields
 from samebits.cli.log_verdicts import verdicts_command
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, store_path
-from samebits.cli.output import CommandError, command, print_fields, print_json, readable
-from samebits.cli.trusting import TrustOption, author_text, load_trust
+from samebits.cli.output import EXIT_BAD_INPUT, CommandError, command, print_fields, print_json, printable
+from samebits.cli.trusting import TrustOption, load_trust
 from samebits.exec.runner import LEDGER_FOLDER
-from samebits.ledger import Entry, Log, Trust, entry_address
+from samebits.ledger import Log, LogAudit
 from samebits.ledger.cosigned import open_cosigned
+from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+
+_SHOWN_PROBLEMS: Final = 20
 
 app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
 app.command("verdicts")(verdicts_command)
@@ -26,7 +33,8 @@ app.command("check")(check_command)
 app.command("cosign")(cosign_command)
 
 
-def _open(store: Path | None) -> Log:
+def open_log(store: Path | None) -> Log:
+    """Open a store's log for reading; raises LedgerError."""
     return Log.open(store_path(store) / LEDGER_FOLDER, read_only=True)
 
 
@@ -37,35 +45,49 @@ def show_command(store: StoreOption = None, trust: TrustOption = None, json: Jso
 
     A name stands where the trust file has one for the key; otherwise the key's first characters.
     """
-    log = _open(store)
+    log = open_log(store)
     known = load_trust(trust, store_path(store))
     entries = list(log.entries())
     if json:
-        listed = [_fields(index, entry, known) for index, entry in enumerate(entries)]
+        listed = [entry_fields(index, entry, known) for index, entry in enumerate(entries)]
         print_json({"origin": log.origin, "size": log.size, "checkpoint": log.checkpoint(), "entries": listed})
         return
     for index, entry in enumerate(entries):
-        body = readable(entry.body.to_body())
-        shown = "  ".join(f"{name} {_short(value)}" for name, value in body.items() if value not in (None, []))
-        by = author_text(known, entry.author, entry.kind)
-        print(f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  by {by}  {shown}")
+        print(entry_line(index, entry, known))
     print(log.checkpoint(), end="")
 
 
 @app.command("verify")
 @command
-def verify_command(policy: PolicyOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+def verify_command(
+    store: StoreOption = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A checkpoint of this log that was kept elsewhere: the log must go on from it. May be repeated.",
+        ),
+    ] = None,
+    policy: PolicyOption = None,
+    json: JsonOption = False,
+) -> None:
     """Check every entry, every signature, the chain of every run, the tree and the checkpoint.
 
+    Everything is computed again from the stored bytes; large logs on all processors. With --against also that no
+    history was rewritten or forked: two heads of one size, signed by the log's key, are proof of it, and are printed.
     With a policy, the checkpoint must be of a log that it names and have the cosignatures that it requires.
     """
     rule = None if policy is None else load_policy(policy)
-    log = _open(store)
-    audit = log.audit()
-    audit.check()
+    log = open_log(store)
+    known = {str(path): _read_note(path) for path in against or []}
+    audit = log.audit(workers=os.cpu_count() or 1, against=known)
+    if audit.problems:
+        _report_problems(audit)
     counts = {"entries": audit.tree_size, "runs": audit.runs, "segments": audit.segments, "verdicts": audit.verdicts}
     root = audit.root_hash.hex() if audit.root_hash is not None else ""
     fields: dict[str, object] = {"log": "verified", "origin": log.origin, **counts, "root": root}
+    if known:
+        fields["goes on from"] = len(known)
     if rule is not None:
         cosigned = open_cosigned(log.checkpoint().encode(), rule, log.verifier)
         if (cosigned.checkpoint.tree_size, cosigned.checkpoint.root_hash) != (audit.tree_size, audit.root_hash):
@@ -74,21 +96,19 @@ def verify_command(policy: PolicyOption = None, store: StoreOption = None, json:
     print_json(fields) if json else print_fields(fields)
 
 
-def _fields(index: int, entry: Entry, known: Trust) -> dict[str, object]:
-    return {
-        "index": index,
-        "address": str(entry_address(entry)),
-        "kind": entry.kind,
-        "author": entry.author.hex(),
-        "author_name": known.author_name(entry.author),
-        "counts": known.counts(entry.author, entry.kind),
-        "prev": None if entry.prev is None else str(entry.prev),
-        "body": readable(entry.body.to_body()),
-    }
+def _read_note(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_NOTE_SIZE_BYTES + 1)
 
 
-def _short(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(_short(item) for item in value)
-    text = str(value)
-    return text[:12] + "…" if len(text) == 64 else text
+def _report_problems(audit: LogAudit) -> NoReturn:
+    """Print every problem on a line of its own, and the notes that prove one."""
+    for problem in audit.problems[:_SHOWN_PROBLEMS]:
+        print(f"samebits: {printable(str(problem))}", file=sys.stderr)
+        for note in problem.notes:
+            for line in note.decode(errors="replace").splitlines():
+                print(f"    {printable(line)}", file=sys.stderr)
+    more = len(audit.problems) - _SHOWN_PROBLEMS
+    if more > 0:
+        print(f"samebits: and {more} more problems", file=sys.stderr)
+    raise typer.Exit(EXIT_BAD_INPUT)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import samebits
-from samebits.cli import cas, jobs, key, log, witness
+from samebits.cli import cas, jobs, key, log, log_search, witness
 from samebits.cli.doctor import doctor_command
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
@@ -24,6 +24,7 @@ app.command("run")(run_command)
 app.command("verify")(verify_command)
 app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
+log_search.add_commands(log.app)
 app.add_typer(log.app, name="log")
 app.add_typer(key.app, name="key")
 app.add_typer(witness.app, name="witness")

@@ -178,7 +178,7 @@ class ChainWriter:
         self._key = author_key(store) if key is None else key
         self._log = Log.open(log_directory(store))
         body = RunBody(job, os.urandom(NONCE_SIZE_BYTES), steps, commit_every, checkpoint_every)
-        entry = sign_entry(self._log.origin, None, body, self._key)
+        entry = sign_entry(self._log.origin, None, body, self._key, time=int(time.time()))
         self._pending: list[Entry] = [entry]
         self.run = self.head = entry_address(entry)
         self.last_commits: list[Digest] = []
@@ -202,7 +202,7 @@ class ChainWriter:
             stored = self._store.put_node(commits_node(listed))
         root = root_hash([leaf_hash(address.raw) for address in self.last_commits])
         body = SegmentBody(self.run, first, stop, state_in, state_out, stored, root, device, tuple(kernels))
-        entry = sign_entry(self._log.origin, self.head, body, self._key)
+        entry = sign_entry(self._log.origin, self.head, body, self._key, time=int(time.time()))
         self._log.append([*self._pending, entry])
         self._pending = []
         self.head = entry_address(entry)

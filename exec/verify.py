@@ -22,7 +22,6 @@ from samebits.exec.machine import JobMachine, as_scalars, load_spec
 from samebits.exec.runner import Progress, log_directory
 from samebits.ledger import (
     Entry,
-    EntryNotFoundError,
     Log,
     RunBody,
     RunChain,
@@ -109,8 +108,7 @@ def verify(
     steps_checked = segments[-1].stop_step if different is None else different + 1
     outcome = SAME if different is None else DIFFERENT
     result = VerdictBody(address, 0, segments[-1].stop_step, outcome, different, opened.name)
-    entry = sign_entry(log.origin, chain.head, result, key)
-    _append_once(log, entry)
+    entry = _append_once(log, sign_entry(log.origin, chain.head, result, key, time=int(time.time())))
     return Verdict(
         run=address,
         job=body.job,
@@ -151,12 +149,15 @@ def _check_steps(body: RunBody, store: Store, source: Store | None) -> None:
         raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
 
 
-def _append_once(log: Log, entry: Entry) -> None:
-    """Append a verdict, unless the same verdict already stands in the log."""
-    try:
-        log.find(entry_address(entry))
-    except EntryNotFoundError:
-        log.append([entry])
+def _append_once(log: Log, entry: Entry) -> Entry:
+    """Append a verdict and return it, or the one in the log by the same author that says the same."""
+    assert isinstance(entry.body, VerdictBody)
+    said = (entry.author, entry.prev, entry.body)
+    for _, known in log.verdicts(entry.body.run):
+        if (known.author, known.prev, known.body) == said:
+            return known
+    log.append([entry])
+    return entry
 
 
 def _read_chain(run: Digest, source: Store, *, partial: bool) -> tuple[RunChain, str]:

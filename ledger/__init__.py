@@ -7,10 +7,13 @@ from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
 from samebits.ledger.cosigned import CosignedCheckpoint, Witnessing, open_cosigned
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry, entry_address, sign_entry
 from samebits.ledger.errors import (
+    AmbiguousPrefixError,
+    ArtifactNotFoundError,
     AuditError,
     ChainError,
     EntryError,
     EntryNotFoundError,
+    IndexFileError,
     KeyFileError,
     LedgerError,
     MissingEntryError,
@@ -26,13 +29,17 @@ from samebits.ledger.errors import (
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
+from samebits.ledger.lineage import Lineage, RunOfJob, RunPart
 from samebits.ledger.log import Log
 from samebits.ledger.policy import Policy, parse_policy
 from samebits.ledger.proof_file import TlogProof, format_proof, parse_proof
 from samebits.ledger.receipt import Receipt, check_receipt, make_receipt
+from samebits.ledger.search import FoundEntry, Query
 from samebits.ledger.trust import Trust, TrustedKey
 
 __all__ = [
+    "AmbiguousPrefixError",
+    "ArtifactNotFoundError",
     "AuditError",
     "AuditProblem",
     "Body",
@@ -44,8 +51,11 @@ __all__ = [
     "Entry",
     "EntryError",
     "EntryNotFoundError",
+    "FoundEntry",
+    "IndexFileError",
     "KeyFileError",
     "LedgerError",
+    "Lineage",
     "Log",
     "LogAudit",
     "MissingEntryError",
@@ -53,11 +63,14 @@ __all__ = [
     "Policy",
     "PolicyFormatError",
     "ProofError",
+    "Query",
     "QuorumError",
     "Receipt",
     "RunBody",
     "RunChain",
     "RunNotFoundError",
+    "RunOfJob",
+    "RunPart",
     "SegmentBody",
     "SignatureError",
     "SigningKey",

@@ -1,22 +1,28 @@
-"""The full check of a log from its stored bytes: every entry, every run, the tree and the checkpoint."""
+"""The full check of a log from its stored bytes: every entry, every run, the tree and the checkpoints.
+
+Nothing is believed that was computed before: not the index, and no address or leaf hash. The entries are checked one by
+one in `audit_entries`; here they are put together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from samebits.cas.digest import Digest, hash_node
+from samebits.cas.digest import Digest
+from samebits.ledger.audit_entries import CheckedEntry, Missing, Slice, check_slices
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
-from samebits.ledger.entry import check_entry_signature, decode_entry, run_address
 from samebits.ledger.errors import AuditError, ChainError, LedgerError, MissingEntryError
 from samebits.ledger.index import LogIndex
 from samebits.ledger.keys import VerifierKey
-from samebits.ledger.merkle import CompactRange, leaf_hash
+from samebits.ledger.merkle import CompactRange
 from samebits.ledger.storage import LogStorage
 from samebits.ledger.tile_audit import tile_problems
 
-_BATCH: Final = 256  # entries read in one view
+_BATCH: Final = 512  # entries read in one view, and checked by one worker at once
+
+MIN_SHARED_ENTRIES: Final = 5_000  # starting processes takes as long as checking some thousands of entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +30,16 @@ class AuditProblem:
     """One thing that is wrong with a log. Example: ``entry 17 (run ab12cd34ef56ab78): signature by ... does not
     verify``."""
 
-    index: int | None  # the entry, or None for a file of the log
+    index: int | None  # the entry, or None for a file of the log or a checkpoint that was given
     run: Digest | None  # the run that the entry is about, where its bytes still say so
     problem: str
+    source: str = ""  # of a checkpoint that was given: where it is from
+    notes: tuple[bytes, ...] = ()  # signed checkpoints that contradict each other: they prove the problem to anybody
     file: str = "checkpoint"
 
     def __str__(self) -> str:
         if self.index is None:
-            return f"{self.file}: {self.problem}"
+            return f"{self.file}{self.source and ' '}{self.source}: {self.problem}"
         run = f" (run {str(self.run)[:16]})" if self.run is not None else ""
         return f"entry {self.index}{run}: {self.problem}"
 
@@ -60,33 +68,35 @@ class LogAudit:
 
 
 class _Auditor:
-    """Goes through the entries once and remembers what is wrong."""
+    """Goes through the checked entries once and remembers what is wrong."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, sizes: set[int]) -> None:
+        """Remember the root hashes of the trees of these sizes."""
         self.index = LogIndex(origin)
         self.tree: CompactRange | None = CompactRange()  # None: an entry is missing, so there is no root hash
         self.counts = {"run": 0, "segment": 0, "verdict": 0}
         self.problems: list[AuditProblem] = []
+        self.sizes = sizes
+        self.roots = {0: CompactRange().root_hash()}
 
-    def add(self, index: int, data: bytes | MissingEntryError) -> None:
-        """Check entry `index`."""
-        if isinstance(data, MissingEntryError):
+    def add(self, index: int, checked: CheckedEntry) -> None:
+        """Add entry `index`."""
+        if checked.leaf is None:
             self.tree = None
-            self.problems.append(AuditProblem(index, None, f"missing ({data.reason})" if data.reason else "missing"))
-            return
-        if self.tree is not None:
-            self.tree = self.tree.extended(leaf_hash(data))
-        run: Digest | None = None
-        try:
-            entry = decode_entry(data)
-            self.counts[entry.kind] += 1
-            run = run_address(entry)
-            check_entry_signature(entry)
-            self.index.add(index, hash_node(data), entry)
-        except ChainError as error:
-            self.problems.append(AuditProblem(index, run, error.problem))
-        except LedgerError as error:
-            self.problems.append(AuditProblem(index, run, str(error)))
+        elif self.tree is not None:
+            self.tree = self.tree.extended(checked.leaf)
+            if index + 1 in self.sizes:
+                self.roots[index + 1] = self.tree.root_hash()
+        link, problem = checked.link, checked.problem
+        if link is not None:
+            self.counts[link.kind] += 1
+            if not problem:
+                try:
+                    self.index.add(index, link)
+                except ChainError as error:
+                    problem = error.problem
+        if problem:
+            self.problems.append(AuditProblem(index, None if link is None else Digest(link.run), problem))
 
     def check_checkpoint(self, note: bytes | None, size: int, log_key: VerifierKey) -> None:
         """Check the stored checkpoint against the entries."""
@@ -99,6 +109,24 @@ class _Auditor:
         if problem:
             self.problems.append(AuditProblem(None, None, problem))
 
+    def check_known(self, source: str, known: bytes, note: bytes | None, size: int, log_key: VerifierKey) -> None:
+        """Check that the tree of a checkpoint that was kept elsewhere is a prefix of the log now."""
+        try:
+            checkpoint = open_checkpoint(known, log_key)
+        except LedgerError as error:
+            self.problems.append(AuditProblem(None, None, str(error), source))
+            return
+        old, notes = checkpoint.tree_size, (known, *([] if note is None else [note]))
+        if old > size:
+            problem = f"has {old} entries, but the log has only {size}: it was rolled back, or is another branch"
+        elif old not in self.roots or self.roots[old] == checkpoint.root_hash:
+            return
+        elif old == size:
+            problem = f"a fork: the log's key signed two different heads of {old} entries"
+        else:
+            problem = f"a fork: the first {old} entries of the log are not those that its key signed here"
+        self.problems.append(AuditProblem(None, None, problem, source, notes))
+
     def _contradiction(self, checkpoint: Checkpoint, size: int) -> str:
         if checkpoint.tree_size != size:
             return f"says {checkpoint.tree_size} entries, but there are {size}"
@@ -108,21 +136,32 @@ class _Auditor:
         return ""
 
 
-def audit_log(storage: LogStorage, log_key: VerifierKey) -> LogAudit:
+def audit_log(
+    storage: LogStorage, log_key: VerifierKey, *, workers: int = 1, against: Mapping[str, bytes] | None = None
+) -> LogAudit:
     """Check every entry and the checkpoint of a log; raises StorageError only where nothing can be read at all.
 
-    Finds any change of an entry's bytes, of its place, of the checkpoint, and, where these are right, of a tile. Cannot
-    find that a whole log went back to an older, correctly signed state: compare with a checkpoint kept elsewhere.
+    Finds any change of an entry's bytes, of its place, of the checkpoint, and, where these are right, of a tile. That a
+    whole log went back to an older, correctly signed state, or is a fork of another, is found with checkpoints kept
+    elsewhere: `against` has their signed notes by where they are from. `workers` are processes that share the work of a
+    large log, see `check_slices`.
     """
-    auditor = _Auditor(log_key.name)
+    known = against or {}
+    auditor = _Auditor(log_key.name, _sizes(known, log_key))
     with storage.reading() as view:
         note, size = view.checkpoint(), view.size()
-    for index, data in _stored(storage, size):
-        auditor.add(index, data)
+    index = 0
+    processes = workers if size >= MIN_SHARED_ENTRIES else 1
+    for checked in check_slices(_stored(storage, size), processes):
+        for entry in checked:
+            auditor.add(index, entry)
+            index += 1
     auditor.check_checkpoint(note, size, log_key)
+    for source, old in known.items():
+        auditor.check_known(source, old, note, size, log_key)
     if not auditor.problems:
         for wrong in tile_problems(storage.path, size):
-            auditor.problems.append(AuditProblem(None, None, wrong.problem, wrong.path))
+            auditor.problems.append(AuditProblem(None, None, wrong.problem, file=wrong.path))
     return LogAudit(
         origin=log_key.name,
         tree_size=size,
@@ -134,15 +173,26 @@ def audit_log(storage: LogStorage, log_key: VerifierKey) -> LogAudit:
     )
 
 
-def _stored(storage: LogStorage, size: int) -> Iterator[tuple[int, bytes | MissingEntryError]]:
-    """Read every entry, with what is wrong where one can't be read."""
+def _sizes(known: Mapping[str, bytes], log_key: VerifierKey) -> set[int]:
+    """Return the sizes of the checkpoints that can be opened."""
+    sizes = set()
+    for note in known.values():
+        try:
+            sizes.add(open_checkpoint(note, log_key).tree_size)
+        except LedgerError:
+            continue  # named when it is checked
+    return sizes
+
+
+def _stored(storage: LogStorage, size: int) -> Iterator[Slice]:
+    """Read every entry in slices, or why one can't be read."""
     start = 0
     while start < size:
         stop = min(start + _BATCH, size)
         with storage.reading() as view:
             try:
-                batch: list[bytes | MissingEntryError] = [*view.entries(start, stop)]
+                batch: list[bytes | Missing] = [*view.entries(start, stop)]
             except MissingEntryError as error:
-                batch = [*view.entries(start, error.index), error]
-        yield from enumerate(batch, start)
+                batch = [*view.entries(start, error.index), Missing(error.reason)]
+        yield batch
         start += len(batch)

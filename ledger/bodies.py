@@ -1,12 +1,12 @@
 """The three bodies of entries: who runs what, what some steps gave, and what a verifier found.
 
-Each is checked when it is made and when it is read; EntryError names the field.
+Each is checked when it is made, from values or from what was read; EntryError names the field.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from samebits.cas.digest import Digest
 from samebits.cas.encoding import Value
@@ -45,20 +45,14 @@ class RunBody:
             read_integer(body, name, 1)
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
     def from_body(cls, body: Value) -> RunBody:
         """Read the fields of a run entry; raises EntryError."""
-        found = check_names("run body", body, _names(cls))
-        return cls(
-            job=read_digest(found, "job"),
-            nonce=read_bytes(found, "nonce", NONCE_SIZE_BYTES),
-            steps=read_integer(found, "steps", 1),
-            commit_every=read_integer(found, "commit_every", 1),
-            checkpoint_every=read_integer(found, "checkpoint_every", 1),
-        )
+        checked: Any = check_names("run body", body, _NAMES[cls])
+        return cls(**checked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +81,14 @@ class SegmentBody:
         read_digests(body, "kernels")
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
     def from_body(cls, body: Value) -> SegmentBody:
         """Read the fields of a segment entry; raises EntryError."""
-        found = check_names("segment body", body, _names(cls))
-        first, stop = read_range(found)
-        return cls(
-            run=read_digest(found, "run"),
-            first_step=first,
-            stop_step=stop,
-            state_in=read_digest(found, "state_in"),
-            state_out=read_digest(found, "state_out"),
-            commits=read_digest(found, "commits"),
-            commits_root=read_bytes(found, "commits_root", 32),
-            device=read_text(found, "device"),
-            kernels=read_digests(found, "kernels"),
-        )
+        checked: Any = check_names("segment body", body, _NAMES[cls])
+        return cls(**{**checked, "kernels": read_digests(checked, "kernels")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +112,14 @@ class VerdictBody:
         read_text(body, "device")
 
     def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry."""
+        """Return the fields as they stand in an entry, in their order."""
         return _to_body(self)
 
     @classmethod
     def from_body(cls, body: Value) -> VerdictBody:
         """Read the fields of a verdict entry; raises EntryError."""
-        found = check_names("verdict body", body, _names(cls))
-        first, stop = read_range(found)
-        result, first_different_step = _read_result(found)
-        return cls(
-            run=read_digest(found, "run"),
-            first_step=first,
-            stop_step=stop,
-            result=result,
-            first_different_step=first_different_step,
-            device=read_text(found, "device"),
-        )
+        checked: Any = check_names("verdict body", body, _NAMES[cls])
+        return cls(**checked)
 
 
 Body: TypeAlias = RunBody | SegmentBody | VerdictBody
@@ -154,6 +128,8 @@ _KINDS: dict[str, type[Body]] = {
     "segment": SegmentBody,
     "verdict": VerdictBody,
 }
+_SORTED_NAMES: dict[str, list[str]] = {name: sorted(kind.__slots__) for name, kind in _KINDS.items()}
+_NAMES: dict[type[Body], frozenset[str]] = {kind: frozenset(kind.__slots__) for kind in _KINDS.values()}
 
 
 def read_body(kind: str, body: Value) -> Body:
@@ -163,12 +139,8 @@ def read_body(kind: str, body: Value) -> Body:
     return _KINDS[kind].from_body(body)
 
 
-def _names(body_type: type[Body]) -> tuple[str, ...]:
-    return tuple(body_type.__slots__)
-
-
 def _to_body(body: Body) -> dict[str, Value]:
-    values: dict[str, Value] = {name: getattr(body, name) for name in _names(type(body))}
+    values: dict[str, Value] = {name: getattr(body, name) for name in _SORTED_NAMES[body.KIND]}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

@@ -123,6 +123,23 @@ class RunNotFoundError(LedgerError):
         super().__init__(f"run {run} is not in this log")
 
 
+class AmbiguousPrefixError(LedgerError):
+    """The beginning of an address that several have."""
+
+    def __init__(self, prefix: str, matches: Sequence[str]) -> None:
+        self.prefix = prefix
+        self.matches = tuple(matches)
+        super().__init__(f"{prefix} is the beginning of more than one address: {', '.join(matches)}")
+
+
+class ArtifactNotFoundError(LedgerError):
+    """No entry has this address, and none names it."""
+
+    def __init__(self, address: Digest) -> None:
+        self.address = address
+        super().__init__(f"{address} is neither an entry of this log nor anything that one names")
+
+
 class EntryNotFoundError(LedgerError):
     """The log holds no such entry."""
 
@@ -139,6 +156,15 @@ class StorageError(LedgerError):
         self.path = path
         self.problem = problem
         super().__init__(f"log {path}: {problem}")
+
+
+class IndexFileError(LedgerError):
+    """The index file of a log cannot be read or written; nothing is lost, it is made from the log."""
+
+    def __init__(self, directory: Path, problem: str) -> None:
+        self.directory = directory
+        self.problem = problem
+        super().__init__(f"index {directory}: {problem}")
 
 
 class MissingEntryError(StorageError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from samebits.cas.digest import Digest
@@ -15,11 +15,10 @@ MAX_TEXT_LENGTH = 255
 MAX_STEPS = (1 << 63) - 1
 
 
-def check_names(where: str, fields: Value, names: Iterable[str]) -> Fields:
-    """Return `fields` as a dict that has exactly these names."""
+def check_names(where: str, fields: Value, wanted: AbstractSet[str]) -> Fields:
+    """Return `fields` as a dict that has exactly the names wanted."""
     if not isinstance(fields, dict):
         raise EntryError(where, "want named fields")
-    wanted = set(names)
     if fields.keys() == wanted:
         return fields
     for name in sorted(wanted - fields.keys()):
@@ -64,14 +63,12 @@ def read_digest(fields: Fields, name: str) -> Digest:
 def read_digests(fields: Fields, name: str) -> tuple[Digest, ...]:
     """Return a field that is a list of addresses."""
     value = fields[name]
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         raise EntryError(name, "want a list of addresses")
-    digests = []
-    for item in value:
-        if not isinstance(item, Digest):
-            raise EntryError(name, "want a list of addresses")
-        digests.append(item)
-    return tuple(digests)
+    digests = tuple(item for item in value if isinstance(item, Digest))
+    if len(digests) != len(value):
+        raise EntryError(name, "want a list of addresses")
+    return digests
 
 
 def read_range(fields: Fields) -> tuple[int, int]:

@@ -3,45 +3,61 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.audit import LogAudit, audit_log
-from samebits.ledger.chain import RunChain, check_chain_signatures
+from samebits.ledger.chain import ChainBuilder, RunChain, check_chain_signatures
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry
 from samebits.ledger.errors import (
     ChainError,
     EntryNotFoundError,
-    LedgerError,
+    IndexFileError,
     RunNotFoundError,
     SignatureError,
     StaleCheckpointError,
     StorageError,
 )
-from samebits.ledger.index import LogIndex
+from samebits.ledger.index import KINDS, LogIndex
+from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile, IndexView
 from samebits.ledger.keys import SigningKey, VerifierKey
+from samebits.ledger.lineage import Lineage, LineageWalk
+from samebits.ledger.links import Link, link_entry
+from samebits.ledger.log_state import READ_BATCH, CatchUp, LogState, UnfitIndexError
 from samebits.ledger.logkey import has_log_verifier, load_log_verifier, load_or_create_log_key, store_log_verifier
-from samebits.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash
+from samebits.ledger.merkle import EMPTY_ROOT, leaf_hash
 from samebits.ledger.note import add_signatures
-from samebits.ledger.storage import LogReader, LogStorage, Sign
+from samebits.ledger.rows import Rows
+from samebits.ledger.search import FoundEntry, Named, Query, find_address, runs_of_job, search_indexes
+from samebits.ledger.search_rows import (
+    RUN_ENTRIES,
+    add_search_rows,
+    list_artifacts,
+    list_runs,
+    neighbours,
+    scan_indexes,
+)
+from samebits.ledger.storage import LogReader, LogStorage, LogWriter, Sign
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
 
-_BATCH: Final = 256  # entries read in one view
+_INDEX_LAG: Final = 1024  # entries: the index file is written that often
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """What this process knows of the log: everything under one checkpoint."""
+class _Session:
+    """The log while its state stands still for one operation."""
 
-    note: bytes | None  # None: nothing yet
-    tree: CompactRange
+    state: LogState
     index: LogIndex
+    view: LogReader
+    writer: LogWriter | None
 
 
 class Log:
@@ -51,12 +67,15 @@ class Log:
     threads, and is opened anew after a fork.
     """
 
-    def __init__(self, storage: LogStorage, verifier: VerifierKey, key: SigningKey | None) -> None:
-        """Use `Log.open`. Without a private key the log can only be read."""
+    def __init__(
+        self, storage: LogStorage, verifier: VerifierKey, key: SigningKey | None, index_file: IndexFile | None = None
+    ) -> None:
+        """Use `Log.open`. Without a private key the log can only be read; without a file the index is in memory."""
         self._storage = storage
         self._verifier = verifier
         self._key = key
-        self._state = _State(None, CompactRange(), LogIndex(verifier.name))
+        self._index_file = index_file
+        self._state = LogState()
         self._checked: set[Digest] = set()  # entries whose signature this process has verified
         self._lock = threading.RLock()
         self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
@@ -72,7 +91,7 @@ class Log:
         if read_only:
             storage = TileLogStorage(directory)
             try:
-                return cls(storage, load_log_verifier(directory), None)
+                return cls(storage, load_log_verifier(directory), None, IndexFile.open(directory, create=False))
             except BaseException:
                 storage.close()
                 raise
@@ -83,7 +102,7 @@ class Log:
                 raise StorageError(directory, "log.key and log.pub are the keys of two different logs")
             _start_log(storage, key)
             store_log_verifier(directory, key.verifier)
-            return cls(storage, key.verifier, key)
+            return cls(storage, key.verifier, key, IndexFile.open(directory, create=True))
         except BaseException:
             storage.close()
             raise
@@ -101,7 +120,8 @@ class Log:
     @property
     def size(self) -> int:
         """The number of entries."""
-        return self._current().tree.tree_size
+        with self._session() as session:
+            return session.state.tree.tree_size
 
     def append(self, entries: Sequence[Entry]) -> Checkpoint:
         """Add entries at the end, all or none, and return the new checkpoint, which is durable by then.
@@ -111,56 +131,67 @@ class Log:
         """
         if self._key is None:
             raise StorageError(self._storage.path, "opened for reading only")
-        with self._lock, self._storage.writing() as view:
-            state = self._caught_up(view)
-            tree, index, encoded = state.tree, state.index.copy(), list[bytes]()
-            for entry in entries:
-                data = encode_entry(entry)
-                index.add(tree.tree_size, hash_node(data), decode_entry(data))
-                self._check_signature(tree.tree_size, hash_node(data), entry)
-                tree = tree.extended(leaf_hash(data))
-                encoded.append(data)
-            checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
+        with self._lock:
+            with self._session(write=True) as session:
+                assert session.writer is not None
+                state, writer, rows = session.state, session.writer, Rows(session.index.rows)
+                index, tree, encoded = LogIndex(self.origin, rows), state.tree, []
+                for entry in entries:
+                    data = encode_entry(entry)
+                    address, link = _link(data)
+                    index.add(tree.tree_size, link)
+                    self._check_signature(tree.tree_size, address, entry)
+                    add_search_rows(rows, tree.tree_size, link, entry)
+                    tree = tree.extended(leaf_hash(data))
+                    encoded.append(data)
+                checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
+                if encoded:
+                    note = writer.append(encoded, _signer(checkpoint, self._key))
             if encoded:
-                state = _State(view.append(encoded, _signer(checkpoint, self._key)), tree, index)
-        self._state = state
+                state.rows.update(rows.own)
+                self._state = replace(state, note=note, tree=tree)
+                self._store_index(_INDEX_LAG)
         return checkpoint
 
     def entry(self, index: int) -> Entry:
         """Return an entry; raises EntryNotFoundError."""
-        if not 0 <= index < self.size:
-            raise EntryNotFoundError(index, self.size)
-        return next(self.entries(index, index + 1))
+        with self._session() as session:
+            size = session.state.tree.tree_size
+            if not 0 <= index < size:
+                raise EntryNotFoundError(index, size)
+            return self._read(session, index, index + 1)[0][1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Return the entries [start, stop), to the end if there is no stop. Raises StorageError for a damaged one."""
-        positions = self._current().index.positions
-        for index, data in self._stored(start, self.size if stop is None else min(stop, self.size)):
-            if positions.get(hash_node(data)) != index:
-                raise StorageError(self._storage.path, f"damaged, audit it: entry {index} is not what was appended")
-            yield decode_entry(data)
+        end = self.size if stop is None else min(stop, self.size)
+        for first in range(start, end, READ_BATCH):
+            with self._session() as session:
+                batch = self._read(session, first, min(first + READ_BATCH, end))
+            for _, entry in batch:
+                yield entry
 
     def find(self, address: Digest) -> tuple[int, Entry]:
         """Return an entry and its index by its address; raises EntryNotFoundError."""
-        state = self._current()
-        if address not in state.index.positions:
-            raise EntryNotFoundError(address, state.tree.tree_size)
-        index = state.index.positions[address]
-        return index, self.entry(index)
+        with self._session() as session:
+            index = session.index.find(address.raw)
+            if index is None:
+                raise EntryNotFoundError(address, session.state.tree.tree_size)
+            return index, self._read(session, index, index + 1)[0][1]
 
     def checkpoint(self) -> str:
         """Return the signed note that says how many entries there are and what they are."""
-        note = self._current().note
-        assert note is not None
-        return note.decode()
+        with self._session() as session:
+            assert session.state.note is not None
+            return session.state.note.decode()
 
     def tiles(self, tree_size: int | None = None) -> TileReader:
         """Return what reads entries and makes proofs in the tree of so many entries (default: all of now).
 
         Raises ValueError for a tree larger than the log, and TileError for damaged tiles.
         """
-        state = self._current()
-        checkpoint = Checkpoint(self.origin, state.tree.tree_size, state.tree.root_hash())
+        with self._session() as session:
+            tree = session.state.tree
+        checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
         if self._tiles is None or self._tiles.checkpoint != checkpoint:
             self._tiles = TileReader(self._storage.source, checkpoint)
         if tree_size is None or tree_size == checkpoint.tree_size:
@@ -190,42 +221,91 @@ class Log:
         The lines are not looked at: verify them before. Raises StaleCheckpointError if the note's text is not that of
         the checkpoint, NoteFormatError for malformed lines, and StorageError.
         """
-        with self._lock, self._storage.writing() as view:
-            state = self._caught_up(view)
-            assert state.note is not None
-            current = state.note.decode()
+        with self._session(write=True) as session:
+            assert session.writer is not None
+            assert session.state.note is not None
+            current = session.state.note.decode()
             text, _, lines = note.rpartition("\n\n")
             if current.rpartition("\n\n")[0] != text:
                 raise StaleCheckpointError(f"log {self.origin} has grown since the checkpoint that was cosigned")
             published = add_signatures(current, lines)
             open_checkpoint(published.encode(), self._verifier)  # the log's own signature must have stayed
-            view.republish(published.encode())
+            session.writer.republish(published.encode())
         return published
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
-        return [self._verified(chain) for chain in self._current().index.chains.values()]
+        with self._session() as session:
+            return [self._chain(session, run) for run in list_runs(session.index.rows)]
 
     def chain(self, run_address: Digest) -> RunChain:
         """Return the chain of a run, signatures verified; raises ChainError and RunNotFoundError."""
-        chains = self._current().index.chains
-        if run_address not in chains:
-            raise RunNotFoundError(run_address)
-        return self._verified(chains[run_address])
+        with self._session() as session:
+            return self._chain(session, run_address)
 
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""
-        found = [(index, self.entry(index)) for index in self._current().index.verdicts.get(run_address, ())]
-        for index, entry in found:
-            self._check_signature(index, hash_node(encode_entry(entry)), entry)
-        return found
+        with self._session() as session:
+            rows = scan_indexes(session.index.rows, RUN_ENTRIES + run_address.raw)
+            found = self._read_at(session, [index for index, kind in rows if kind == KINDS["verdict"]])
+        for index, address, entry in found:
+            self._check_signature(index, address, entry)
+        return [(index, entry) for index, _, entry in found]
 
-    def audit(self) -> LogAudit:
-        """Check the log from its stored bytes alone; damage is in the result's problems, not raised."""
-        return audit_log(self._storage, self._verifier)
+    def search(self, query: Query) -> list[FoundEntry]:
+        """Return the entries that a query means, in their order; their signatures were looked at by whoever appended
+        them, and are again by an audit."""
+        with self._session() as session:
+            rows = session.index.rows
+            job = [] if query.job is None else self._read_at(session, runs_of_job(rows, query.job))
+            found = search_indexes(rows, query, [run for _, run, _ in job])
+            return [FoundEntry(*item, found[item[0]]) for item in self._read_at(session, list(found))]
+
+    def artifacts(self) -> list[Digest]:
+        """Return every address that an entry names: jobs, states, lists of commits and kernels."""
+        with self._session() as session:
+            return list_artifacts(session.index.rows)
+
+    def find_address(self, text: str, names: tuple[Named, ...] = ("entry", "artifact")) -> Digest | None:
+        """Return the address that a text or its beginning names, None if there is none; raises LedgerError."""
+        with self._session() as session:
+            return find_address(session.index.rows, text, names)
+
+    def lineage(self, address: Digest) -> Lineage:
+        """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
+        with self._session() as session:
+
+            def read(indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
+                return self._read_at(session, indexes)
+
+            def chain(run: Digest) -> RunChain:
+                return self._chain(session, run)
+
+            return LineageWalk(session.index, read, chain).trace(address)
+
+    def audit(self, *, workers: int = 1, against: Mapping[str, bytes] | None = None) -> LogAudit:
+        """Check the log from its stored bytes alone; damage is in the result's problems, not raised.
+
+        `against`: signed checkpoints kept elsewhere, by where they are from, which the log must go on from. `workers`:
+        processes that share the work; more than 1 only in a program with a guarded main module (multiprocessing).
+        """
+        return audit_log(self._storage, self._verifier, workers=workers, against=against)
+
+    def reindex(self) -> None:
+        """Make the index anew from the entries; raises StorageError for damaged ones."""
+        with self._lock:
+            if self._index_file is None:
+                self._index_file = IndexFile.open(self._storage.path, create=True)
+            if self._index_file is None:
+                raise StorageError(self._storage.path, "may only be read here, so its index is in memory")
+            self._index_file.clear()
+            with self._session():
+                pass
+            self._store_index(1)
 
     def close(self) -> None:
         """Let go of the files."""
+        self._forget_index_file()
         self._storage.close()
 
     def __enter__(self) -> Log:
@@ -236,44 +316,85 @@ class Log:
     ) -> None:
         self.close()
 
-    def _current(self) -> _State:
-        """Return what is known of the log now, with everything that others appended."""
+    @contextmanager
+    def _session(self, *, write: bool = False) -> Iterator[_Session]:
+        """Hold the log still, with everything that others appended; keep it short."""
+        with self._lock, ExitStack() as stack:
+            # A view of the index file is opened before one of the entries, so that it never is ahead of them; nobody
+            # else appends while we write.
+            writer = stack.enter_context(self._storage.writing()) if write else None
+            base = self._open_index(stack)
+            view = stack.enter_context(self._storage.reading()) if writer is None else writer
+            catch_up = CatchUp(self._storage.path, self._verifier, view)
+            try:
+                self._state = catch_up.run(self._state, base)
+            except UnfitIndexError:
+                if self._index_file is not None:
+                    self._index_file.clear()
+                base = None
+                self._state = catch_up.run(self._state, None)
+            yield _Session(self._state, self._state.index(self.origin, base), view, writer)
+        if not write:
+            self._store_index(_INDEX_LAG)
+
+    def _open_index(self, stack: ExitStack) -> IndexView | None:
+        if self._index_file is None:
+            return None
+        try:
+            return stack.enter_context(self._index_file.reading())
+        except IndexFileError:
+            self._forget_index_file()
+            return None
+
+    def _store_index(self, lag: int) -> None:
+        """Write the rows in memory to the index file if they are those of at least `lag` entries."""
         with self._lock:
-            with self._storage.reading() as view:
-                self._state = self._caught_up(view)
-            return self._state
+            state, file = self._state, self._index_file
+            if file is None or state.tree.tree_size - state.covered < lag:
+                return
+            cover = IndexCover(self.origin, state.tree)
+            try:
+                if file.write(state.cover_row, cover, state.rows):
+                    self._state = state.indexed(cover)
+            except IndexFileError:  # a full disk: the entries are safe, the index goes on in memory
+                self._forget_index_file()
 
-    def _caught_up(self, view: LogReader) -> _State:
-        """Return the state under the stored checkpoint; raises LedgerError where entries and checkpoint disagree."""
-        path, known, note = self._storage.path, self._state, view.checkpoint()
-        if note is not None and note == known.note:
-            return known
-        if note is None:
-            raise StorageError(path, "the checkpoint is missing")
-        checkpoint = open_checkpoint(note, self._verifier)
-        tree, index = known.tree, known.index.copy()
-        if view.size() != checkpoint.tree_size:
-            raise StorageError(path, f"has {view.size()} entries, but its checkpoint says {checkpoint.tree_size}")
-        if checkpoint.tree_size < tree.tree_size:
-            raise StorageError(path, f"went back from {tree.tree_size} entries to {checkpoint.tree_size}")
-        for start in range(tree.tree_size, checkpoint.tree_size, _BATCH):
-            for data in view.entries(start, min(start + _BATCH, checkpoint.tree_size)):
-                try:
-                    index.add(tree.tree_size, hash_node(data), decode_entry(data))
-                except LedgerError as error:
-                    named = error if isinstance(error, ChainError) else f"entry {tree.tree_size}: {error}"
-                    raise StorageError(path, f"damaged, audit it: {named}") from error
-                tree = tree.extended(leaf_hash(data))
-        if tree.root_hash() != checkpoint.root_hash:
-            raise StorageError(path, f"its {tree.tree_size} entries are not those of its checkpoint; damaged, audit it")
-        return _State(note, tree, index)
+    def _forget_index_file(self) -> None:
+        if self._index_file is not None:
+            self._index_file.close()
+            self._index_file = None
 
-    def _stored(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        """Read the entries [start, stop), a batch in each view."""
-        for first in range(start, stop, _BATCH):
-            with self._storage.reading() as view:
-                batch = view.entries(first, min(first + _BATCH, stop))
-            yield from enumerate(batch, first)
+    def _read(self, session: _Session, start: int, stop: int) -> list[tuple[Digest, Entry]]:
+        """Return (address, entry) of [start, stop); raises StorageError for one that is not what was appended."""
+        found = []
+        for index, data in enumerate(session.view.entries(start, stop), start):
+            address = hash_node(data)
+            if session.index.find(address.raw) != index:
+                raise StorageError(self._storage.path, f"damaged, audit it: entry {index} is not what was appended")
+            found.append((address, decode_entry(data)))
+        return found
+
+    def _read_at(self, session: _Session, indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
+        """Return (index, address, entry) of entries anywhere, in their order; neighbours are read at once."""
+        found: list[tuple[int, Digest, Entry]] = []
+        for start, stop in neighbours(indexes):
+            read = self._read(session, start, stop)
+            found.extend((index, *item) for index, item in enumerate(read, start))
+        return found
+
+    def _chain(self, session: _Session, run: Digest) -> RunChain:
+        head = session.index.head(run.raw)
+        if head is None:
+            raise RunNotFoundError(run)
+        rows = scan_indexes(session.index.rows, RUN_ENTRIES + run.raw)
+        found = self._read_at(session, [index for index, _ in rows if index >= head.index])
+        builder = ChainBuilder(*found[0])
+        for item in found[1:]:
+            builder.add(*item)
+        chain = builder.build()
+        if chain.head.raw != head.head:
+            raise IndexFileError(self._storage.path / INDEX_FOLDER, "does not fit the entries; delete it")
+        return self._verified(chain)
 
     def _verified(self, chain: RunChain) -> RunChain:
         """Return the chain after verifying the signatures that this process has not verified yet."""
@@ -301,6 +422,12 @@ def _signer(checkpoint: Checkpoint, key: SigningKey) -> Sign:
         return sign_checkpoint(checkpoint, key).encode()
 
     return sign
+
+
+def _link(data: bytes) -> tuple[Digest, Link]:
+    """Return address and link of an entry's bytes, whose form is checked."""
+    address = hash_node(data)
+    return address, link_entry(address, decode_entry(data))
 
 
 def _start_log(storage: LogStorage, key: SigningKey) -> None:

@@ -159,7 +159,10 @@ def test_body_refuses_a_missing_field_by_name(body_type: type[Any]) -> None:
 
 BAD_FIELDS: list[dict[str, Any]] = [
     {"version": 2},
+    {"version": 3},
+    {"version": 0},
     {"version": True},
+    {"time": 1_700_000_000},
     {"kind": "trace"},
     {"kind": "verdict"},
     {"kind": 1},

@@ -73,3 +73,18 @@ def test_readme_shows_what_the_code_makes() -> None:
     assert policy.unmet(["lab-a", "w1"]) == ""
     with pytest.raises(QuorumError, match="1 more of lab-a, lab-b"):
         check_receipt(parse_proof(receipt.encode()), policy)
+
+
+def test_readme_shows_an_entry_of_version_2() -> None:
+    assert samebits.ledger.__file__ is not None
+    text = (Path(samebits.ledger.__file__).parent / "README.md").read_text()
+    origin = log_origin(SigningKey("x", LOG_SEED).public)
+    body = RunBody(hash_blob(b"job"), bytes(range(16)), 300, 1, 100)
+    run = sign_entry(origin, None, body, SigningKey("runner.example", RUNNER_SEED), time=1_700_000_000)
+    data = encode_entry(run).hex()
+    shown = text.partition("in these parts:\n")[2].partition("\n\n## ")[0]
+    head, _, tail = re.sub(r"\s+", "", shown).partition("...")
+    assert data.startswith(head)
+    assert data.endswith(tail)
+    assert len(tail) > 2 * 64
+    assert f"{len(data) // 2} bytes, address\n`{entry_address(run)}`" in text

@@ -1,0 +1,38 @@
+"""Entries of a ledger as they are printed."""
+
+from __future__ import annotations
+
+from samebits.cli.output import readable
+from samebits.cli.trusting import author_text
+from samebits.ledger import Entry, Trust, entry_address
+
+
+def entry_fields(index: int, entry: Entry, known: Trust) -> dict[str, object]:
+    """Return an entry as it is printed with --json."""
+    return {
+        "index": index,
+        "address": str(entry_address(entry)),
+        "kind": entry.kind,
+        "author": entry.author.hex(),
+        "author_name": known.author_name(entry.author),
+        "counts": known.counts(entry.author, entry.kind),
+        "time": entry.time,
+        "prev": None if entry.prev is None else str(entry.prev),
+        "body": readable(entry.body.to_body()),
+    }
+
+
+def entry_line(index: int, entry: Entry, known: Trust) -> str:
+    """Return an entry as one line for people."""
+    body = {name: readable(getattr(entry.body, name)) for name in entry.body.__slots__}
+    shown = "  ".join(f"{name} {short_text(value)}" for name, value in body.items() if value not in (None, []))
+    by = author_text(known, entry.author, entry.kind)
+    return f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  by {by}  {shown}"
+
+
+def short_text(value: object) -> str:
+    """Return a value for people; an address as its beginning."""
+    if isinstance(value, list):
+        return ",".join(short_text(item) for item in value)
+    text = str(value)
+    return text[:12] + "…" if len(text) == 64 else text

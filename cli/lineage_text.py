@@ -1,0 +1,157 @@
+"""The lineage of a state as a tree for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from samebits.cas import CasError, Digest, Store
+from samebits.exec.errors import JobError
+from samebits.exec.job import JobSpec
+from samebits.ledger import Lineage, RunOfJob, RunPart
+
+_PartKey = tuple[Digest, int]  # run, stop step
+
+
+def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
+    """Yield the lines of a tree whose root is the result, each level two characters further in."""
+    yield f"{lineage.address}"
+    if not lineage.made_by:
+        yield "  no run of this ledger made it; " + _used(lineage)
+        return
+    shown: set[_PartKey] = set()
+    waiting = [(1, part) for part in reversed(lineage.made_by)]
+    while waiting:
+        depth, part = waiting.pop()
+        indent = "  " * depth
+        yield f"{indent}made by run {part.run}, {_steps(part)}"
+        if _key(part) in shown:
+            yield f"{indent}  (shown above)"
+            continue
+        shown.add(_key(part))
+        yield from (f"{indent}  {line}" for line in _part_lines(part, lineage, store))
+        makers = lineage.makers(part)
+        root = "" if makers else f"  ({_root(part, store)})"
+        yield f"{indent}  started from state {part.state_in}{root}"
+        waiting.extend((depth + 2, maker) for maker in reversed(makers))
+
+
+def lineage_fields(lineage: Lineage, store: Store | None) -> dict[str, Any]:
+    """Return the lineage as one flat list of parts of runs, which name the parts that they started from."""
+    parts: dict[_PartKey, RunPart] = {}
+    waiting = list(reversed(lineage.made_by))
+    while waiting:
+        part = waiting.pop()
+        if _key(part) not in parts:
+            parts[_key(part)] = part
+            waiting.extend(reversed(lineage.makers(part)))
+    return {
+        "address": lineage.address,
+        "made_by": [_name(part) for part in lineage.made_by],
+        "used_by": list(lineage.used_by),
+        "parts": [_part_fields(part, lineage, store) for part in parts.values()],
+    }
+
+
+def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[str, Any]:
+    return {
+        "part": _name(part),
+        "run": part.run,
+        "run_entry": part.run_index,
+        "author": part.author.hex(),
+        "time": part.time,
+        "steps": part.steps,
+        "stop_step": part.stop_step,
+        "segments": part.segments,
+        "devices": part.devices,
+        "kernels": part.kernels,
+        "job": part.job,
+        "job_parts": _job_parts(part.job, store),
+        "state_in": part.state_in,
+        "state_out": part.state_out,
+        "started_from": [_name(maker) for maker in lineage.makers(part)],
+        "other_runs": [
+            {"run": other.run, "run_entry": other.index, "next_step": other.next_step, "state": other.state}
+            for other in lineage.other_runs(part)
+        ],
+        "branches": lineage.branches(part),
+    }
+
+
+def _part_lines(part: RunPart, lineage: Lineage, store: Store | None) -> Iterator[str]:
+    count = len(part.segments)
+    entries = f"entries {part.first_index}..{part.last_index}" if count > 1 else f"entry {part.first_index}"
+    time = "" if part.time is None else f", {_time_text(part.time)} by its clock"
+    yield f"signed by {part.author.hex()}, {count} segment{'s' * (count > 1)} ({entries}){time}"
+    yield f"on {', '.join(part.devices)}, kernels: {', '.join(map(str, part.kernels)) or 'none'}"
+    yield f"job {part.job}"
+    parts = _job_parts(part.job, store)
+    yield from (f"  {name} {address}" for name, address in parts.items())
+    if not parts:
+        yield "  (not in this store)"
+    for other in lineage.other_runs(part):
+        yield f"fork: run {other.run} (entry {other.index}) of the same job {_relation(other, part)}"
+    for run in lineage.branches(part):
+        yield f"fork: run {run} starts from the same state"
+
+
+def _job_parts(job: Digest, store: Store | None) -> dict[str, Digest]:
+    """Return the code and data of a job by name; nothing if the store does not have it."""
+    if store is None:
+        return {}
+    try:
+        spec = JobSpec.from_node(store.get_node(job))
+    except (CasError, JobError):
+        return {}
+    evaluation = spec.evaluation
+    named = {
+        "step graph": spec.step,
+        "init graph": spec.init,
+        "schedule": spec.schedule,
+        "data": spec.data,
+        "state": spec.state,
+        "evaluation graph": None if evaluation is None else evaluation.graph,
+        "evaluation data": None if evaluation is None else evaluation.data,
+    }
+    return {name: address for name, address in named.items() if address is not None}
+
+
+def _root(part: RunPart, store: Store | None) -> str:
+    """Say where a state comes from that no run made before."""
+    parts = _job_parts(part.job, store)
+    if part.state_in == parts.get("state"):
+        return "the job's own; no run of this ledger made it before"
+    if "init graph" in parts:
+        return "made by the job's init graph; no run of this ledger made it before"
+    return "no run of this ledger made it before"
+
+
+def _relation(other: RunOfJob, part: RunPart) -> str:
+    if other.next_step != part.stop_step:
+        return f"stands at step {other.next_step}"
+    return "came to the same state" if other.state == part.state_out else "came to ANOTHER state"
+
+
+def _steps(part: RunPart) -> str:
+    return f"steps 0..{part.stop_step} of {part.steps}"
+
+
+def _used(lineage: Lineage) -> str:
+    entries = ", ".join(map(str, lineage.used_by))
+    return f"named as something used by entries {entries}" if entries else "nothing here used it"
+
+
+def _time_text(time: int) -> str:
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return f"{time} s"
+
+
+def _key(part: RunPart) -> _PartKey:
+    return part.run, part.stop_step
+
+
+def _name(part: RunPart) -> str:
+    return f"{part.run}:{part.stop_step}"

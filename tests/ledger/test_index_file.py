@@ -1,0 +1,248 @@
+"""The index on disk: it says what the entries say, is made anew where it does not, and is never needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from samebits.cas.digest import hash_blob
+from samebits.ledger import log as log_module
+from samebits.ledger import log_state
+from samebits.ledger.entry import Entry, decode_entry, entry_address
+from samebits.ledger.errors import StorageError
+from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile
+from samebits.ledger.log import Log
+from samebits.ledger.merkle import CompactRange
+
+MakeMany = Callable[..., list[Entry]]
+Make = Callable[..., Entry]
+
+
+@pytest.fixture
+def no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index file is written after every append."""
+    monkeypatch.setattr(log_module, "_INDEX_LAG", 1)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """The entries that catching up had to read."""
+    read: list[bytes] = []
+
+    def decode(data: bytes) -> Entry:
+        read.append(data)
+        return decode_entry(data)
+
+    monkeypatch.setattr(log_state, "decode_entry", decode)
+    yield read
+
+
+def rows_of(directory: Path) -> dict[bytes, bytes]:
+    file = IndexFile.open(directory, create=False)
+    assert file is not None
+    with file.reading() as view:
+        rows = dict(view.scan(b""))
+    file.close()
+    return rows
+
+
+def fill(log: Log, make_entries: MakeMany, make_verdict: Make, count: int = 20) -> list[Entry]:
+    entries = make_entries(log.origin, count)
+    verdict = make_verdict(log.origin, entry_address(entries[0]), entry_address(entries[-1]), 0, count)
+    log.append([*entries, verdict])
+    return [*entries, verdict]
+
+
+def test_log_reads_only_new_entries_on_a_cold_start(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_run: Make, decoded: list[bytes]
+) -> None:
+    entries = make_entries(log.origin, 20)
+    log.append(entries[:10])
+    log_module._INDEX_LAG = 1000  # type: ignore[misc]
+    log.append(entries[10:])
+    with Log.open(tmp_path / "log") as again:
+        assert again.size == 21
+        assert len(decoded) == 11
+        assert again.chain(entry_address(entries[0])).next_step == 20
+        assert [again.find(entry_address(entry)) for entry in entries] == list(enumerate(entries))
+        assert list(again.entries()) == entries
+        again.append([make_run(again.origin, 7)])
+        assert len(decoded) == 11
+        assert again.audit().is_ok
+
+
+def test_index_file_is_the_same_however_it_was_made(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_verdict: Make
+) -> None:
+    fill(log, make_entries, make_verdict)
+    other = make_entries(log.origin, 5, nonce=8)
+    for entry in other:
+        log.append([entry])
+    made = rows_of(tmp_path / "log")
+    log.reindex()
+    assert rows_of(tmp_path / "log") == made
+    log.close()
+    shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
+    with Log.open(tmp_path / "log") as again:
+        assert again.size == 28
+    assert rows_of(tmp_path / "log") == made
+    assert len(made) > 28 * 5
+
+
+def test_log_throws_away_the_index_of_another_log(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_verdict: Make
+) -> None:
+    entries = fill(log, make_entries, make_verdict)
+    with Log.open(tmp_path / "other") as other:
+        foreign = fill(other, make_entries, make_verdict, 3)
+    for folder in ("log", "other"):
+        assert len(rows_of(tmp_path / folder)) > 20
+    log.close()
+    shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
+    shutil.copytree(tmp_path / "other" / INDEX_FOLDER, tmp_path / "log" / INDEX_FOLDER)
+    with Log.open(tmp_path / "log") as again:
+        assert again.find(entry_address(entries[5])) == (5, entries[5])
+        assert again.chain(entry_address(entries[0])).next_step == 20
+        assert not [run for run in again.runs() if run.run_address == entry_address(foreign[0])]
+    cover = IndexCover.decode(rows_of(tmp_path / "log")[b"m"])
+    assert cover is not None
+    assert (cover.origin, cover.tree.tree_size) == (again.origin, 22)
+
+
+@pytest.mark.parametrize("damage", ["cover", "hash", "size", "empty", "noise", "cut", "folder"])
+def test_log_makes_a_damaged_index_anew(
+    damage: str, log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_verdict: Make
+) -> None:
+    entries = fill(log, make_entries, make_verdict, 40)
+    log.close()
+    data = tmp_path / "log" / INDEX_FOLDER / "data.mdb"
+    before = rows_of(tmp_path / "log")
+    cover = IndexCover.decode(before[b"m"])
+    assert cover is not None
+    if damage in ("cover", "hash", "size"):
+        tree = cover.tree
+        wrong = {
+            "cover": b"nonsense",
+            "hash": IndexCover(log.origin, CompactRange(tree.tree_size, (bytes(32), *tree.hashes[1:]))).encode(),
+            "size": IndexCover(log.origin, CompactRange(64, tree.hashes[:1])).encode(),
+        }[damage]
+        file = IndexFile.open(tmp_path / "log", create=False)
+        assert file is not None
+        with file._transaction(write=True) as transaction:
+            transaction.put(b"m", wrong)
+        file.close()
+    elif damage == "folder":
+        data.unlink()
+        data.mkdir()
+    else:
+        data.write_bytes({"empty": b"", "noise": os.urandom(50_000), "cut": data.read_bytes()[:8192]}[damage])
+    with Log.open(tmp_path / "log") as again:
+        assert again.size == 42
+        assert again.chain(entry_address(entries[0])).next_step == 40
+        again.append([])
+    if damage != "folder":
+        assert rows_of(tmp_path / "log") == before
+
+
+def test_index_of_a_later_state_is_not_believed_by_an_older_log(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany
+) -> None:
+    entries = make_entries(log.origin, 10)
+    log.append(entries[:4])
+    shutil.copytree(tmp_path / "log", tmp_path / "old")
+    log.append(entries[4:])
+    log.close()
+    shutil.rmtree(tmp_path / "old" / INDEX_FOLDER)
+    shutil.copytree(tmp_path / "log" / INDEX_FOLDER, tmp_path / "old" / INDEX_FOLDER)
+    with Log.open(tmp_path / "old", read_only=True) as old:
+        assert old.chain(entry_address(entries[0])).next_step == 3
+        assert old.size == 4
+
+
+def test_log_that_was_replaced_by_another_history_is_refused_although_its_index_fits(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_run: Make
+) -> None:
+    """Somebody who has the log's key replaces entries, checkpoint and index under a process that knew others."""
+    shutil.copytree(tmp_path / "log", tmp_path / "fork")
+    log.append(make_entries(log.origin, 5))
+    with Log.open(tmp_path / "fork", state_folder=tmp_path / "elsewhere") as fork:
+        fork.append([make_run(fork.origin, nonce) for nonce in range(9)])
+    shutil.rmtree(tmp_path / "log" / "tile")
+    shutil.copytree(tmp_path / "fork" / "tile", tmp_path / "log" / "tile")
+    shutil.copy(tmp_path / "fork" / "checkpoint", tmp_path / "log" / "checkpoint")
+    file = IndexFile.open(tmp_path / "log", create=False)
+    assert file is not None
+    rows = rows_of(tmp_path / "fork")
+    cover = IndexCover.decode(rows.pop(b"m"))
+    assert cover is not None
+    with file.reading() as before:
+        row = before.cover_row
+    assert file.write(row, cover, rows)
+    file.close()
+    with pytest.raises(StorageError, match="not those it had"):
+        _ = log.size
+
+
+def test_read_only_log_makes_no_index(log: Log, tmp_path: Path, make_entries: MakeMany) -> None:
+    log.append(make_entries(log.origin, 3))
+    log.close()
+    shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
+    with Log.open(tmp_path / "log", read_only=True) as reader:
+        assert reader.size == 4
+        assert not (tmp_path / "log" / INDEX_FOLDER).exists()
+        reader.reindex()
+    assert len(rows_of(tmp_path / "log")) > 4
+
+
+def test_index_file_is_written_by_one_and_read_by_others(
+    log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany
+) -> None:
+    entries = make_entries(log.origin, 30)
+    with Log.open(tmp_path / "log") as second:
+        for start in range(0, 30, 3):
+            log.append(entries[start : start + 2])
+            second.append(entries[start + 2 : start + 3])
+            assert second.find(entry_address(entries[start])) == (start, entries[start])
+    assert log.chain(entry_address(entries[0])).next_step == 29
+
+
+def test_index_goes_on_in_memory_when_its_file_cannot_be_written(
+    log: Log, no_lag: None, make_entries: MakeMany, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose map is full, made by LMDB itself."""
+    entries = make_entries(log.origin, 400)
+    assert log._index_file is not None
+    log._index_file._shared.env.set_mapsize(64 << 10)
+    for entry in entries:
+        log.append([entry])
+    assert log._index_file is None
+    assert log.chain(entry_address(entries[0])).next_step == 400
+    assert log.audit().is_ok
+
+
+def test_index_cover_reads_back_only_what_it_writes() -> None:
+    tree = CompactRange()
+    for number in range(13):
+        tree = tree.extended(hash_blob(b"%d" % number).raw)
+        cover = IndexCover("samebits.local/log/0123456789abcdef", tree)
+        assert IndexCover.decode(cover.encode()) == cover
+    for row in (b"", b"\xc0", cover.encode() + b"\0", cover.encode().replace(b"index v1", b"index v2")):
+        assert IndexCover.decode(row) is None
+    assert IndexCover.decode(IndexCover("o", CompactRange(4, tree.hashes)).encode()) is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_log_in_a_directory_that_may_not_be_written_has_its_index_in_memory(
+    log: Log, tmp_path: Path, make_entries: MakeMany
+) -> None:
+    entries = make_entries(log.origin, 3)
+    log.append(entries)
+    log.close()
+    (tmp_path / "log" / INDEX_FOLDER).chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with Log.open(tmp_path / "log", read_only=True) as reader:
+        assert reader.chain(entry_address(entries[0])).next_step == 3
