@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from tests.ledger.witness_places import LOG, witness_key
+from tests.ledger.witness_places import LOG, make_witness, policy_witness, witness_key
 
 from samebits.cas.digest import hash_blob, hash_node
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -20,6 +21,7 @@ from samebits.ledger.errors import (
     ProofError,
     QuorumError,
     SignatureError,
+    WitnessRefusalError,
 )
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.log import Log
@@ -27,6 +29,7 @@ from samebits.ledger.merkle import leaf_hash
 from samebits.ledger.policy import Policy, PolicyLog, PolicyWitness
 from samebits.ledger.proof_file import TlogProof, format_proof, parse_proof
 from samebits.ledger.receipt import check_receipt, make_receipt
+from samebits.ledger.witness_protocol import AddCheckpoint, format_request
 
 ANY = Policy(())
 
@@ -162,6 +165,28 @@ def test_a_verdict_on_a_run_of_another_log_has_a_receipt(log: Log, make_verdict:
     log.append([verdict])
     receipt = check_receipt(make_receipt(log, entry_address(verdict)), ANY, log.verifier)
     assert (receipt.entry, receipt.run) == (verdict, None)
+
+
+def test_an_operator_that_shows_two_logs_cannot_make_a_witnessed_receipt_of_the_other(
+    tmp_path: Path, make_run: Callable[..., Entry]
+) -> None:
+    """Both heads have one size and a good signature by the log; the witness signs the first that it is shown."""
+    witness = make_witness(tmp_path / "witness")
+    policy = Policy((PolicyLog(LOG.verifier),), (policy_witness("witness.example/w1", None),), (), "witness.example/w1")
+    entries = [make_run(LOG.name, nonce) for nonce in range(2)]
+    notes = [sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(encode_entry(entry))), LOG) for entry in entries]
+    line = witness.add_checkpoint(format_request(AddCheckpoint(0, (), notes[0].encode())))
+    for old_size in (0, 1):
+        with pytest.raises(WitnessRefusalError) as caught:
+            witness.add_checkpoint(format_request(AddCheckpoint(old_size, (), notes[1].encode())))
+        assert caught.value.status == 409
+    check_receipt(TlogProof(0, (), notes[0] + line, framed(entries[0])), policy)
+    with pytest.raises(QuorumError):
+        check_receipt(TlogProof(0, (), notes[1], framed(entries[1])), policy)
+    with pytest.raises(SignatureError, match=r"the cosignature by witness\.example/w1 does not verify"):
+        check_receipt(TlogProof(0, (), notes[1] + line, framed(entries[1])), policy)
+    with pytest.raises(ProofError):
+        check_receipt(TlogProof(0, (), notes[0] + line, framed(entries[1])), policy)
 
 
 def test_a_policy_refuses_a_receipt_that_was_not_cosigned(filled: tuple[Log, list[Entry]]) -> None:
