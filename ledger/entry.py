@@ -14,10 +14,10 @@ from samebits.cas.encoding import Value, encode
 from samebits.cas.errors import CasError
 from samebits.cas.node import Node, decode_node, encode_node
 from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
-from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, point_problem, verify
+from samebits.ledger.ed25519 import point_problem
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
-from samebits.ledger.keys import SigningKey, is_key_name
+from samebits.ledger.keys import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, SigningKey, is_key_name, verify
 
 ENTRY_KIND: Final = "entry"
 ENTRY_VERSION: Final = 1
