@@ -15,10 +15,10 @@ from samebits.cas.digest import Digest, hash_node
 from samebits.cas.encoding import NOT_CANONICAL, Value, decode_unchecked, encode_sorted
 from samebits.cas.errors import CasError
 from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
-from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, point_problem, verify
+from samebits.ledger.ed25519 import point_problem
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
-from samebits.ledger.keys import SigningKey, is_key_name
+from samebits.ledger.keys import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, SigningKey, is_key_name, verify
 
 ENTRY_KIND: Final = "entry"
 ENTRY_CONTEXTS: Final = {1: b"samebits entry v1\n", 2: b"samebits entry v2\n"}

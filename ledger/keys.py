@@ -17,7 +17,11 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES, SEED_SIZE_BYTES, point_problem, verify
+from samebits.ledger.ed25519 import PUBLIC_SIZE_BYTES as PUBLIC_SIZE_BYTES
+from samebits.ledger.ed25519 import SEED_SIZE_BYTES as SEED_SIZE_BYTES
+from samebits.ledger.ed25519 import SIGNATURE_SIZE_BYTES as SIGNATURE_SIZE_BYTES
+from samebits.ledger.ed25519 import point_problem
+from samebits.ledger.ed25519 import verify as verify
 from samebits.ledger.errors import NoteFormatError
 
 ED25519: Final = b"\x01"  # the signature type of signed-note

@@ -14,10 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from samebits.ledger.ed25519 import SEED_SIZE_BYTES
 from samebits.ledger.errors import KeyFileError, NoteFormatError, StorageError
 from samebits.ledger.keyfile import find_key, store_key, sync_directory
-from samebits.ledger.keys import SigningKey, VerifierKey
+from samebits.ledger.keys import SEED_SIZE_BYTES, SigningKey, VerifierKey
 from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 PRIVATE_NAME: Final = "log.key"
