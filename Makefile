@@ -37,6 +37,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_store
+	$(BIN)/python -m tests.bench_ledger_audit
 
 conformance: $(STAMP)
 	$(BIN)/python -m tests.kernels.conformance --device opencl --write
