@@ -38,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_store
 	$(BIN)/python -m tests.bench_ledger
+	$(BIN)/python -m tests.bench_ledger_audit
 
 conformance: $(STAMP)
 	$(BIN)/python -m tests.kernels.conformance --device opencl --write

@@ -19,6 +19,7 @@ from samebits.ledger.errors import (
     ChainError,
     EntryNotFoundError,
     IndexFileError,
+    LedgerError,
     RunNotFoundError,
     SignatureError,
     StaleCheckpointError,
@@ -48,6 +49,7 @@ from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
 
 _INDEX_LAG: Final = 1024  # entries: the index file is written that often
+_INDEX_PIECE: Final = 8192  # entries: an index is made in such pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,23 +321,38 @@ class Log:
     @contextmanager
     def _session(self, *, write: bool = False) -> Iterator[_Session]:
         """Hold the log still, with everything that others appended; keep it short."""
-        with self._lock, ExitStack() as stack:
-            # A view of the index file is opened before one of the entries, so that it never is ahead of them; nobody
-            # else appends while we write.
-            writer = stack.enter_context(self._storage.writing()) if write else None
-            base = self._open_index(stack)
-            view = stack.enter_context(self._storage.reading()) if writer is None else writer
-            catch_up = CatchUp(self._storage.path, self._verifier, view)
+        while True:
+            with self._lock, ExitStack() as stack:
+                # A view of the index file is opened before one of the entries, so that it never is ahead of them;
+                # nobody else appends while we write.
+                writer = stack.enter_context(self._storage.writing()) if write else None
+                base = self._open_index(stack)
+                view = stack.enter_context(self._storage.reading()) if writer is None else writer
+                base = self._catch_up(view, base)
+                if self._state.note is not None:
+                    yield _Session(self._state, self._state.index(self.origin, base), view, writer)
+                    break
+            self._store_index(1)  # much was to be read: piece by piece, so that the rows do not pile up in memory
+        if not write:
+            self._store_index(_INDEX_LAG)
+
+    def _catch_up(self, view: LogReader, base: IndexView | None) -> IndexView | None:
+        """Bring the state to the checkpoint, or nearer to it; returns the view of the index file if it is of use."""
+        catch_up = CatchUp(self._storage.path, self._verifier, view)
+        most = view.size() if self._index_file is None else _INDEX_PIECE
+        try:
             try:
-                self._state = catch_up.run(self._state, base)
+                self._state = catch_up.run(self._state, base, most)
             except UnfitIndexError:
                 if self._index_file is not None:
                     self._index_file.clear()
                 base = None
-                self._state = catch_up.run(self._state, None)
-            yield _Session(self._state, self._state.index(self.origin, base), view, writer)
-        if not write:
-            self._store_index(_INDEX_LAG)
+                self._state = catch_up.run(self._state, None, most)
+        except LedgerError:
+            if self._state.note is None:  # its entries were not under any checkpoint
+                self._state = LogState()
+            raise
+        return base
 
     def _open_index(self, stack: ExitStack) -> IndexView | None:
         if self._index_file is None:

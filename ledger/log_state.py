@@ -36,7 +36,7 @@ class UnfitIndexError(LedgerError):
 class LogState:
     """Everything under one checkpoint."""
 
-    note: bytes | None = None  # None: nothing yet
+    note: bytes | None = None  # None: nothing yet, or not up to the checkpoint yet
     tree: CompactRange = field(default_factory=CompactRange)
     cover_row: bytes | None = None  # of the index file that the rows in memory go on from
     covered: int = 0  # entries in the index file
@@ -59,9 +59,13 @@ class CatchUp:
         self._verifier = verifier
         self._view = view
 
-    def run(self, known: LogState, base: IndexView | None) -> LogState:
-        """Return the state under the stored checkpoint; raises StorageError where entries and checkpoint disagree, and
-        UnfitIndexError if without the index file it might be otherwise."""
+    def run(self, known: LogState, base: IndexView | None, most: int) -> LogState:
+        """Return the state under the stored checkpoint; after `most` entries, a state without a note, from which
+        another call goes on: nothing in it may be believed before.
+
+        Raises StorageError where entries and checkpoint disagree, and UnfitIndexError where without the index file they
+        might agree.
+        """
         note, cover_row = self._view.checkpoint(), None if base is None else base.cover_row
         if note is not None and note == known.note and cover_row == known.cover_row:
             return known
@@ -75,11 +79,11 @@ class CatchUp:
             went = f"from {known.tree.tree_size} entries to {checkpoint.tree_size}"
             raise StorageError(self._path, f"went back {went}")
         if cover_row == known.cover_row:
-            return self._extend(known, known.tree, base, note, checkpoint)
+            return self._extend(known, known.tree, base, note, checkpoint, most)
         if cover_row is None:
-            return self._extend(LogState(), known.tree, None, note, checkpoint)
+            return self._extend(LogState(), known.tree, None, note, checkpoint, most)
         try:
-            return self._extend(self._adopt(cover_row, known, checkpoint), known.tree, base, note, checkpoint)
+            return self._extend(self._adopt(cover_row, known, checkpoint), known.tree, base, note, checkpoint, most)
         except (LedgerError, struct.error) as error:
             raise UnfitIndexError(str(error)) from error
 
@@ -97,12 +101,19 @@ class CatchUp:
         return LogState(None, cover.tree, cover_row, cover.tree.tree_size)
 
     def _extend(
-        self, start: LogState, known: CompactRange, base: IndexView | None, note: bytes, checkpoint: Checkpoint
+        self,
+        start: LogState,
+        known: CompactRange,
+        base: IndexView | None,
+        note: bytes,
+        checkpoint: Checkpoint,
+        most: int,
     ) -> LogState:
         """Read the entries after `start`; the rows of `start` grow only if all is well."""
         rows, tree = Rows(Rows(base, start.rows)), start.tree
         index = LogIndex(checkpoint.origin, rows)
-        for data in self._read(tree.tree_size, checkpoint.tree_size):
+        stop = min(checkpoint.tree_size, tree.tree_size + most)
+        for data in self._read(tree.tree_size, stop):
             try:
                 entry, address = decode_entry(data), hash_node(data)
                 link = link_entry(address, entry)
@@ -114,11 +125,12 @@ class CatchUp:
             tree = tree.extended(leaf_hash(data))
             if tree.tree_size == known.tree_size and tree != known:
                 raise StorageError(self._path, f"its first {tree.tree_size} entries are not those it had")
-        if tree.root_hash() != checkpoint.root_hash:
+        if stop == checkpoint.tree_size and tree.root_hash() != checkpoint.root_hash:
             has = f"its {tree.tree_size} entries are not those of its checkpoint"
             raise StorageError(self._path, f"{has}; damaged, audit it")
         start.rows.update(rows.own)
-        return LogState(note, tree, start.cover_row, start.covered, start.rows)
+        believed = note if stop == checkpoint.tree_size else None
+        return LogState(believed, tree, start.cover_row, start.covered, start.rows)
 
     def _read(self, start: int, stop: int) -> Iterator[bytes]:
         for first in range(start, stop, READ_BATCH):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_verify_finds_the_step_at_which_one_bit_changed(store: Store, other: Sto
     verdict = samebits.verify(fraud.run, other, source=store)
     assert (verdict.verdict, verdict.first_different_step) == ("different", at)
     assert verdict.commits_checked == at
+
+
+def test_verify_says_the_same_only_once_in_the_ledger(store: Store) -> None:
+    found = samebits.run(make_job(), store)
+    one, two = (samebits.verify(found.address, store) for _ in range(2))
+    assert one.entry == two.entry
+    with Log.open(log_directory(store)) as log:
+        entries = list(log.entries())
+    assert [entry.kind for entry in entries].count("verdict") == 1
+    assert all(entry.version == 2 and abs(time.time() - (entry.time or 0)) < 3600 for entry in entries)
 
 
 def test_verify_finds_the_step_at_which_the_rate_changed(store: Store, other: Store) -> None:

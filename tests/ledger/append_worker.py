@@ -1,7 +1,8 @@
 """Append segments to a log until stopped; started as a process of its own by test_processes.
 
-Arguments: directory, nonce, most segments. Continues the run of this nonce where it stands. Prints "ready", then after
-each append how many steps the log has acknowledged.
+Arguments: directory, nonce, most segments, and how many entries the index file may lag behind (may be left out).
+Continues the run of this nonce where it stands. Prints "ready", then after each append how many steps the log has
+acknowledged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from samebits.cas.digest import hash_blob
+from samebits.ledger import log as log_module
 from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.entry import entry_address, sign_entry
 from samebits.ledger.keys import SigningKey
@@ -36,4 +38,6 @@ def main(directory: Path, nonce: int, most: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        log_module._INDEX_LAG = int(sys.argv[4])  # type: ignore[misc]
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -13,11 +13,12 @@ import pytest
 from samebits.cas.digest import hash_blob
 from samebits.ledger import log as log_module
 from samebits.ledger import log_state
-from samebits.ledger.entry import Entry, decode_entry, entry_address
+from samebits.ledger.entry import Entry, decode_entry, encode_entry, entry_address
 from samebits.ledger.errors import StorageError
 from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile
 from samebits.ledger.log import Log
 from samebits.ledger.merkle import CompactRange
+from samebits.ledger.search import Query
 
 MakeMany = Callable[..., list[Entry]]
 Make = Callable[..., Entry]
@@ -92,6 +93,61 @@ def test_index_file_is_the_same_however_it_was_made(
         assert again.size == 28
     assert rows_of(tmp_path / "log") == made
     assert len(made) > 28 * 5
+
+
+@pytest.mark.parametrize("piece", [1, 5, 27, 28, 29])
+def test_index_file_is_made_in_pieces(
+    piece: int,
+    log: Log,
+    tmp_path: Path,
+    no_lag: None,
+    make_entries: MakeMany,
+    make_verdict: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = fill(log, make_entries, make_verdict)
+    log.append(make_entries(log.origin, 5, nonce=8))
+    made = rows_of(tmp_path / "log")
+    monkeypatch.setattr(log_module, "_INDEX_PIECE", piece)
+    log.reindex()
+    assert rows_of(tmp_path / "log") == made
+    assert log.chain(entry_address(entries[0])).next_step == 20
+    log.close()
+    shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
+    with Log.open(tmp_path / "log") as again:
+        again.append([])
+        assert again.find(entry_address(entries[7])) == (7, entries[7])
+    assert rows_of(tmp_path / "log") == made
+
+
+@pytest.mark.parametrize("index", [3, 12, 20])
+def test_index_of_damaged_entries_is_never_believed(
+    index: int,
+    log: Log,
+    tmp_path: Path,
+    no_lag: None,
+    make_run: Make,
+    make_entries: MakeMany,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The damaged entry keeps every rule: only the root tells, after the last piece."""
+    entries = [make_run(log.origin, nonce) for nonce in range(21)]
+    log.append(entries)
+    log.close()
+    shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
+    monkeypatch.setattr(log_module, "_INDEX_PIECE", 4)
+    with Log.open(tmp_path / "log") as again:
+        with again._storage.writing() as view:
+            transaction = view._transaction  # type: ignore[attr-defined]
+            transaction.put(index.to_bytes(8, "big"), encode_entry(make_run(log.origin, 90)))
+        for _ in range(2):
+            with pytest.raises(StorageError, match="are not those of its checkpoint"):
+                _ = again.size
+        with again._storage.writing() as view:
+            transaction = view._transaction  # type: ignore[attr-defined]
+            transaction.put(index.to_bytes(8, "big"), encode_entry(entries[index]))
+        assert again.find(entry_address(entries[index]))[0] == index
+        assert again.search(Query(since=0)) == []
 
 
 def test_log_throws_away_the_index_of_another_log(

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from samebits.ledger.entry import entry_address
 from samebits.ledger.errors import StorageError
+from samebits.ledger.index import LogIndex
+from samebits.ledger.index_file import META, IndexCover, IndexFile
+from samebits.ledger.links import link_entry
 from samebits.ledger.log import Log
+from samebits.ledger.search_rows import add_search_rows
 
 WORKER = Path(__file__).parent / "append_worker.py"
 
 
-def start(directory: Path, nonce: int, most: int) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WORKER), str(directory), str(nonce), str(most)]
+def start(directory: Path, nonce: int, most: int, *lag: int) -> subprocess.Popen[str]:
+    command = [sys.executable, str(WORKER), str(directory), str(nonce), str(most), *map(str, lag)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -62,3 +67,32 @@ def test_append_survives_kill_at_any_moment(tmp_path: Path, most_delay_s: float)
             assert log.size == (1 + sum(steps) if steps else 0)
     if most_delay_s > 0.1:
         assert acknowledged > 50
+
+
+def test_index_file_survives_kill_at_any_moment(tmp_path: Path) -> None:
+    """Its rows are those that the entries it covers give, wherever it was written last."""
+    moments, covered = random.Random(7), 0
+    for _ in range(12):
+        worker = start(tmp_path / "log", 1, 10**6, 1)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0.1, 0.4))
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
+        file = IndexFile.open(tmp_path / "log", create=True)
+        assert file is not None
+        with file.reading() as view:
+            found = dict(view.scan(b""))
+        file.close()
+        cover = IndexCover.decode(found.pop(META)) if found else None
+        index = LogIndex("" if cover is None else cover.origin)
+        if cover is not None:
+            with Log.open(tmp_path / "log", read_only=True) as log:
+                for place, entry in enumerate(log.entries(0, cover.tree.tree_size)):
+                    link = link_entry(entry_address(entry), entry)
+                    index.add(place, link)
+                    add_search_rows(index.rows, place, link, entry)
+            covered = cover.tree.tree_size
+        assert found == index.rows.own
+    assert covered > 20
