@@ -22,13 +22,13 @@ from samebits.cas.errors import (
     StoreFullError,
 )
 from samebits.cas.export import Exported, export
-from samebits.cas.fetch import Damage, FetchReport, ObjectSource, check_objects, fetch, reachable
 from samebits.cas.files import StoredFile, get_file, put_file
 from samebits.cas.fsck import FsckReport, Problem, fsck, quarantine
 from samebits.cas.gc import GcReport, collect_garbage
 from samebits.cas.node import Node, decode_node, encode_node, node_address, references
 from samebits.cas.paths import Resolved, resolve
 from samebits.cas.ranges import RangeChecker, read_range, subtree_values
+from samebits.cas.reachable import Damage, check_objects, reachable
 from samebits.cas.records import ObjectInfo
 from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.store import Store
@@ -48,7 +48,6 @@ __all__ = [
     "DigestMismatchError",
     "EncodingError",
     "Exported",
-    "FetchReport",
     "FileError",
     "FileFormatError",
     "FsckReport",
@@ -58,7 +57,6 @@ __all__ = [
     "ObjectInfo",
     "ObjectKindError",
     "ObjectNotFoundError",
-    "ObjectSource",
     "PathError",
     "Problem",
     "RangeChecker",
@@ -82,7 +80,6 @@ __all__ = [
     "diff",
     "encode_node",
     "export",
-    "fetch",
     "fsck",
     "get_directory",
     "get_file",

@@ -11,7 +11,7 @@ import numpy as np
 from samebits.cas.contents import Content, leaves, tensor_rows
 from samebits.cas.digest import Digest
 from samebits.cas.dtype import numpy_dtype
-from samebits.cas.fetch import reachable
+from samebits.cas.reachable import reachable
 from samebits.cas.store import Store
 from samebits.cas.tensor import TENSOR_KIND
 

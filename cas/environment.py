@@ -172,10 +172,10 @@ class Environment:
         try:
             handle = self._begin(shared, write=False)
             try:
-                with handle:
-                    value = handle.get(key, db=shared.tables[table])
-                    return None if value is None else bytes(value)
+                value = handle.get(key, db=shared.tables[table])
+                return None if value is None else bytes(value)
             finally:
+                handle.abort()
                 shared.leave()
         except lmdb.Error as error:
             raise self._wrap(error, write=False) from error

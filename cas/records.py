@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -45,8 +45,7 @@ class ObjectInfo:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRecord:
+class ObjectRecord(NamedTuple):
     """Where the bytes of an object are: inside (`inline`), or in rows."""
 
     kind: ObjectKind
@@ -86,11 +85,12 @@ def decode_record(digest: Digest, data: Buffer) -> ObjectRecord:
     if len(data) >= _HEAD.size:
         form, touched, size = _HEAD.unpack_from(data)
         body = bytes(data[_HEAD.size :])
-        match _FORMS.get(form):
-            case (kind, False) if size == len(body) <= INLINE_SIZE_BYTES:
-                return ObjectRecord(kind, size, body, (), touched)
-            case (kind, True) if size > INLINE_SIZE_BYTES and len(body) == row_count(size) * DIGEST_SIZE_BYTES:
-                return ObjectRecord(kind, size, None, _cut_keys(body), touched)
+        kind, in_rows = _FORMS.get(form, (None, False))
+        if kind is not None and not in_rows and size == len(body) <= INLINE_SIZE_BYTES:
+            return ObjectRecord(kind, size, body, (), touched)
+        keys_size = row_count(size) * DIGEST_SIZE_BYTES
+        if kind is not None and in_rows and size > INLINE_SIZE_BYTES and len(body) == keys_size:
+            return ObjectRecord(kind, size, None, _cut_keys(body), touched)
     raise DamagedObjectError(digest, "its record is not one of a blob or a node")
 
 

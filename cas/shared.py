@@ -36,10 +36,14 @@ class SharedEnvironment:
     users: int = 0
     running: int = 0  # transactions that are open now
     waiting: int = 0  # threads that wait until there are none
-    idle: threading.Condition = field(default_factory=threading.Condition)
+    idle_lock: Any = field(default_factory=threading.RLock)  # of `idle`; locking it itself is faster
+    idle: threading.Condition = field(init=False)
     _locks: threading.Lock = field(default_factory=threading.Lock)
     _gate: Gate | None = None
     _lease: Lease | None = None
+
+    def __post_init__(self) -> None:
+        self.idle = threading.Condition(self.idle_lock)
 
     def gate(self, directory: Path) -> Gate:
         """Return the process's gate, opened on first use."""
@@ -83,12 +87,12 @@ class SharedEnvironment:
 
     def enter(self) -> None:
         """Count a transaction that begins."""
-        with self.idle:
+        with self.idle_lock:
             self.running += 1
 
     def leave(self) -> None:
         """Count a transaction that has ended."""
-        with self.idle:
+        with self.idle_lock:
             self.running -= 1
             if self.running == 0 and self.waiting:
                 self.idle.notify_all()

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from samebits.cas import Digest, fetch, references
+from samebits.cas import Digest, references
+from samebits.cas.remotes import StoreRemote
+from samebits.cas.transfer import pull
 from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
 from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
@@ -36,7 +38,8 @@ def run_command(
         opened = stack.enter_context(open_store(store))
         if other is not None:
             put_job(found, opened)
-            fetch([found] if isinstance(found, Digest) else references(found.spec.to_node()), other, opened)
+            needed = [found] if isinstance(found, Digest) else references(found.spec.to_node())
+            pull(StoreRemote(other), opened, needed)
         with step_progress("run") as progress:
             result = run(
                 found,

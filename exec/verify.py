@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from samebits.cas import Digest, Store, check_objects, fetch
+from samebits.cas import Digest, Store, check_objects
+from samebits.cas.remotes import StoreRemote
+from samebits.cas.transfer import pull
 from samebits.exec.commits import Commit, commit_steps, make_commit, read_commits, state_address
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
@@ -91,7 +93,7 @@ def verify(
     body, segments = chain.body, [segment.body for segment in chain.segments]
     roots = [body.job, *(d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))]
     _check_steps(body, store, source)
-    fetched = 0 if source is None else fetch(roots, source, store).size_bytes
+    fetched = 0 if source is None else pull(StoreRemote(source), store, roots).size_bytes
     objects, damaged = check_objects(store, roots)
     if damaged:
         raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")

@@ -16,7 +16,7 @@ MAX_DEPTH: Final = 16
 _TOKEN: Final = re.compile(
     r"""[ \n]*(?:
     (?P<text>'[^'\\\n]*' | "[^"\\\n]*")
-    | (?P<number>-?[0-9]{1,19})L?  # Python 2 wrote 3L
+    | (?P<number>-?(?:0|[1-9][0-9]{0,18}))L?  # Python 2 wrote 3L
     | (?P<word>True|False|None)
     | (?P<sign>[\[\](){}:,])
     )[ \n]*""",

@@ -14,9 +14,9 @@ from samebits.cas.digest import hash_blob
 from samebits.cas.directories import directory_node, get_directory, put_directory, read_directory
 from samebits.cas.encoding import Value
 from samebits.cas.errors import CasError, DamagedObjectError, FileError, NodeError, ObjectKindError
-from samebits.cas.fetch import check_objects
 from samebits.cas.files import put_file
 from samebits.cas.node import Node, encode_node, node_address
+from samebits.cas.reachable import check_objects
 from samebits.cas.store import Store
 from samebits.cas.tensor import put_tensor
 

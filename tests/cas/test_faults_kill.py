@@ -20,13 +20,13 @@ from tests.cas.zygote import KILLED, Job, Outcome, Zygote, zygote
 from samebits.cas.compact import compact
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.directories import get_directory, put_directory
-from samebits.cas.fetch import check_objects
 from samebits.cas.files import put_file
 from samebits.cas.fsck import fsck
 from samebits.cas.gc import collect_garbage
 from samebits.cas.node import Node
 from samebits.cas.pulling import pull
 from samebits.cas.pushing import push
+from samebits.cas.reachable import check_objects
 from samebits.cas.remotes import open_remote
 from samebits.cas.store import Store
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.lib import format as npy_format
 from tests.cas.weight_files import make_zip, named, plan_bytes, plan_or_refuse, put_and_compare
@@ -201,6 +201,8 @@ def test_parse_literal_reads_what_repr_writes(value: object) -> None:
 
 
 @given(st.text("'\"{}[]():,0123L TrueFalsN-\\\n", max_size=30))
+@example("01")
+@example("(-07,)")
 def test_parse_literal_reads_no_more_than_python(text: str) -> None:
     try:
         value = parse_literal(text)

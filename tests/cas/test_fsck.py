@@ -11,12 +11,13 @@ import pytest
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.environment import LEASES, OBJECTS, PINS, ROWS, SUBTREES
 from samebits.cas.errors import FileError, StoreError
-from samebits.cas.fetch import fetch
 from samebits.cas.fsck import LEVELS, Level, fsck, quarantine
 from samebits.cas.gc import collect_garbage
 from samebits.cas.node import Node, encode_node, node_address
 from samebits.cas.records import row_key
+from samebits.cas.remotes import StoreRemote
 from samebits.cas.store import Store
+from samebits.cas.transfer import pull
 
 MIB = 1 << 20
 LARGE = os.urandom(2 * MIB + 9)
@@ -114,7 +115,7 @@ DAMAGES: dict[str, tuple[Level, Callable[[Store], Digest]]] = {  # the first lev
 @pytest.mark.parametrize("what", DAMAGES)
 def test_damage_is_found_named_and_mended(store: Store, top: Digest, tmp_path: Path, what: str) -> None:
     with Store(tmp_path / "copy") as copy:
-        fetch([top], store, copy)
+        pull(StoreRemote(store), copy, [top])
         first, damage = DAMAGES[what]
         digest = damage(store)
         for level in LEVELS:
@@ -134,7 +135,7 @@ def test_damage_is_found_named_and_mended(store: Store, top: Digest, tmp_path: P
         assert (store.path / "cas" / "quarantine" / f"{digest}.record").exists()
         collect_garbage(store)  # the intact rows stay for the fetch
         before = store.new_bytes
-        fetch(lost, copy, store)
+        pull(StoreRemote(copy), store, lost)
         assert store.new_bytes - before <= (3 * MIB if what == "record cut" else MIB)
     for level in LEVELS:
         report = fsck(store, level)

@@ -17,10 +17,10 @@ import pytest
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.environment import COLLECTING_KEY, META, ROWS, SUBTREES, TOUCHES, UNFINISHED
 from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, StoreBusyError, StoreError
-from samebits.cas.fetch import check_objects
 from samebits.cas.gc import GcReport, collect_garbage
 from samebits.cas.locks import alone
 from samebits.cas.node import Node
+from samebits.cas.reachable import check_objects
 from samebits.cas.records import encode_record, row_key
 from samebits.cas.store import Store
 from samebits.cas.tree import put_tree

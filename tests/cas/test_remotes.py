@@ -17,8 +17,8 @@ from tests.cas.remote_places import MIB, Made, addresses, make_objects, serving,
 from samebits.cas.digest import hash_blob
 from samebits.cas.encoding import Value
 from samebits.cas.errors import CasError, ObjectNotFoundError, RemoteError
-from samebits.cas.fetch import check_objects
 from samebits.cas.node import Node
+from samebits.cas.reachable import check_objects
 from samebits.cas.records import row_key
 from samebits.cas.remotes import Remote, open_remote, read_record
 from samebits.cas.store import Store

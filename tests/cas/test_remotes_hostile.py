@@ -19,7 +19,7 @@ from tests.cas.remote_places import MIB, Made, QuietHandler, addresses, make_obj
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.encoding import encode
 from samebits.cas.errors import BadRowError, ObjectNotFoundError, RemoteError
-from samebits.cas.fetch import check_objects
+from samebits.cas.reachable import check_objects
 from samebits.cas.remotes import open_remote
 from samebits.cas.remotes.http import open_http
 from samebits.cas.remotes.layout import pin_path, record_path, row_path

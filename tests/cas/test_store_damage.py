@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, ObjectNotFoundError
-from samebits.cas.fetch import check_objects
 from samebits.cas.node import Node
+from samebits.cas.reachable import check_objects
 from samebits.cas.records import ObjectRecord, decode_record, encode_record, row_key
 from samebits.cas.store import Store
 
@@ -162,7 +161,7 @@ def test_decode_record_reads_what_encode_record_writes(kind: str, inline: bytes,
     large = ObjectRecord(kind, size, None, tuple(row_key(b"%d" % row) for row in range(-(-size // MIB))))  # type: ignore[arg-type]
     for record in (small, large):
         found = decode_record(hash_blob(b""), encode_record(record, 7))
-        assert found == replace(record, touched_s=7)
+        assert found == record._replace(touched_s=7)
 
 
 def test_objects_names_a_record_that_does_not_decode(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ import pytest
 from samebits.cas.digest import Buffer, Digest, hash_blob
 from samebits.cas.environment import LEASES, UNFINISHED
 from samebits.cas.errors import StoreError, StoreFullError
-from samebits.cas.fetch import check_objects, fetch
 from samebits.cas.gc import collect_garbage
 from samebits.cas.locks import BATCHES, Gate, alone, only_collector, open_lock, try_lock
 from samebits.cas.node import Node
 from samebits.cas.parallel import run_ahead
+from samebits.cas.reachable import check_objects
 from samebits.cas.records import encode_record, row_key
 from samebits.cas.remotes.store_remote import StoreRemote
 from samebits.cas.store import Store
@@ -188,34 +188,12 @@ def test_what_a_pull_finds_in_the_store_stays(store: Store, tmp_path: Path, monk
     monkeypatch.setattr("samebits.cas.pulling.FLUSH_EVERY_S", 0.0)
     with Store(tmp_path / "source") as source:
         old = put_list(source, put_list(source, source.put_blob(b"inner")), source.put_blob(os.urandom(20_000)))
-        fetch([old], source, store)
+        pull(StoreRemote(source), store, [old])
         age(store, *(info.digest for info in store.objects()))
         top = put_list(source, put_list(source, old), *(source.put_blob(os.urandom(MIB + 1)) for _ in range(40)))
         remote = CollectingRemote(source, store)
         pull(remote, store, [top])
         remote.collectors[0].join(10)
-    assert check_objects(store, [top])[1] == []
-
-
-def test_what_a_fetch_finds_in_the_store_stays(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.cas.writes.FLUSH_SIZE_BYTES", 2 * MIB)
-    with Store(tmp_path / "source") as source:
-        old = put_list(source, put_list(source, source.put_blob(b"inner")))
-        fetch([old], source, store)
-        age(store, *(info.digest for info in store.objects()))
-        top = put_list(source, old, *(source.put_blob(os.urandom(MIB + 1)) for _ in range(5)))
-        collectors: list[threading.Thread] = []
-
-        class Slow:
-            stat = source.stat
-
-            def read_rows(self, digest: Digest) -> Iterator[bytes]:
-                if not collectors and source.stat(digest).kind == "blob":
-                    collectors.append(collect_at_next_flush(store))
-                return source.read_rows(digest)
-
-        fetch([top], Slow(), store)
-        collectors[0].join(10)
     assert check_objects(store, [top])[1] == []
 
 

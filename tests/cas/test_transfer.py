@@ -19,9 +19,9 @@ from tests.cas.remote_places import KIB, MIB, QuietHandler, addresses, make_obje
 from samebits.cas.digest import Digest, hash_blob
 from samebits.cas.encoding import Value
 from samebits.cas.errors import DamagedObjectError, ObjectNotFoundError, RemoteError, StoreError
-from samebits.cas.fetch import check_objects
 from samebits.cas.node import Node
 from samebits.cas.pulling import ROWS_IN_FLIGHT
+from samebits.cas.reachable import check_objects
 from samebits.cas.remotes import Remote, StoreRemote, open_remote
 from samebits.cas.store import Store
 from samebits.cas.transfer import TransferReport, clone, pull, push
