@@ -160,13 +160,19 @@ class Log:
             self._tiles = TileReader(self._storage.source, checkpoint)
         return self._tiles
 
-    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
-        """Return the proof that entry `index` is in the log; raises EntryNotFoundError, and TileError for damage."""
-        return self.tiles().inclusion_proof(index)
+    def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that entry `index` is in the tree of `tree_size` entries (default: all).
 
-    def consistency_proof(self, old_size: int) -> tuple[bytes, ...]:
-        """Return the proof that the first `old_size` entries are a prefix of the log; raises ValueError, TileError."""
-        return self.tiles().consistency_proof(old_size)
+        Raises EntryNotFoundError, ValueError for a size outside, and TileError for damage.
+        """
+        return self.tiles().inclusion_proof(index, tree_size)
+
+    def consistency_proof(self, old_size: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that the tree of `old_size` is a prefix of that of `tree_size` entries (default: all).
+
+        Raises ValueError for sizes outside, and TileError for damage.
+        """
+        return self.tiles().consistency_proof(old_size, tree_size)
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
