@@ -186,36 +186,28 @@ class Log:
             assert session.state.note is not None
             return session.state.note.decode()
 
-    def tiles(self, tree_size: int | None = None) -> TileReader:
-        """Return what reads entries and makes proofs in the tree of so many entries (default: all of now).
-
-        Raises ValueError for a tree larger than the log, and TileError for damaged tiles.
-        """
+    def tiles(self) -> TileReader:
+        """Return what reads entries and makes proofs under the checkpoint of now; raises TileError for damage."""
         with self._session() as session:
             tree = session.state.tree
         checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
         if self._tiles is None or self._tiles.checkpoint != checkpoint:
             self._tiles = TileReader(self._storage.source, checkpoint)
-        if tree_size is None or tree_size == checkpoint.tree_size:
-            return self._tiles
-        older = Checkpoint(self.origin, tree_size, self._tiles.root_hash(tree_size))
-        return TileReader(self._storage.source, older)
+        return self._tiles
 
     def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
-        """Return the hashes from entry `index` up to the root of the tree of `tree_size` entries (default: all).
+        """Return the proof that entry `index` is in the tree of `tree_size` entries (default: all).
 
-        Raises EntryNotFoundError for an entry that this tree does not have, ValueError for a tree larger than the log,
-        and TileError for damaged tiles.
+        Raises EntryNotFoundError, ValueError for a size outside, and TileError for damage.
         """
-        return self.tiles(tree_size).inclusion_proof(index)
+        return self.tiles().inclusion_proof(index, tree_size)
 
     def consistency_proof(self, old_size: int, tree_size: int | None = None) -> tuple[bytes, ...]:
         """Return the proof that the tree of `old_size` is a prefix of that of `tree_size` entries (default: all).
 
-        Empty for an old size of 0 and for equal sizes. Raises ValueError for an old size beyond the other, and
-        TileError for damaged tiles.
+        Raises ValueError for sizes outside, and TileError for damage.
         """
-        return self.tiles(tree_size).consistency_proof(old_size)
+        return self.tiles().consistency_proof(old_size, tree_size)
 
     def publish_cosigned(self, note: str) -> str:
         """Add the signature lines of a note to the published checkpoint, durably, and return the result.

@@ -51,20 +51,25 @@ class TileReader:
         self._check_index(index)
         return self._node(0, index)
 
-    def inclusion_proof(self, index: int) -> tuple[bytes, ...]:
-        """Return the proof that leaf `index` is in the tree; raises EntryNotFoundError."""
-        self._check_index(index)
-        return tuple(map(self._root_of, inclusion_subtrees(index, self.tree_size)))
+    def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that leaf `index` is in the tree, or in that over its first `tree_size` leaves.
 
-    def consistency_proof(self, old_size: int) -> tuple[bytes, ...]:
-        """Return the proof that the tree over the first `old_size` leaves is a prefix; raises ValueError."""
-        return tuple(map(self._root_of, consistency_subtrees(old_size, self.tree_size)))
+        Raises EntryNotFoundError, and ValueError for a size outside.
+        """
+        size = self._prefix(tree_size)
+        if not 0 <= index < size:
+            raise EntryNotFoundError(index, size)
+        return tuple(map(self._root_of, inclusion_subtrees(index, size)))
+
+    def consistency_proof(self, old_size: int, tree_size: int | None = None) -> tuple[bytes, ...]:
+        """Return the proof that the tree over the first `old_size` leaves is a prefix of the tree, or of that over its
+        first `tree_size` leaves; raises ValueError for sizes outside.
+        """
+        return tuple(map(self._root_of, consistency_subtrees(old_size, self._prefix(tree_size))))
 
     def root_hash(self, size: int) -> bytes:
         """Return the root hash of the tree over the first `size` leaves; raises ValueError for a size outside."""
-        if not 0 <= size <= self.tree_size:
-            raise ValueError(f"a tree of {self.tree_size} has no prefix of {size}")
-        return self._root_of((0, size)) if size else EMPTY_ROOT
+        return self._root_of((0, size)) if self._prefix(size) else EMPTY_ROOT
 
     def entry(self, index: int) -> bytes:
         """Return an entry; raises EntryNotFoundError."""
@@ -86,6 +91,14 @@ class TileReader:
         entries = self._bundle(self.tree_size >> TILE_HEIGHT)
         bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
         return TreeEdge(edge.tree_size, edge.hashes, bundle)
+
+    def _prefix(self, size: int | None) -> int:
+        """Return the size of a prefix of the tree, None for all of it; raises ValueError for one outside."""
+        if size is None:
+            return self.tree_size
+        if not 0 <= size <= self.tree_size:
+            raise ValueError(f"a tree of {self.tree_size} has no prefix of {size}")
+        return size
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.tree_size:

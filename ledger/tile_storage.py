@@ -39,6 +39,7 @@ from samebits.ledger.tiles import (
 )
 
 LOCK_NAME: Final = "lock"
+_GAP: Final = 64  # tiles
 _OLD_FORMAT: Final = (
     "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
 )
@@ -155,6 +156,7 @@ class TileLogStorage:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
         published, head = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES), head_file.read()
         if self._signed is not None and (self._signed.published, self._signed.head) == (published, head):
+            remove_unsigned(self._path, self._signed.edge.tree_size, 0)  # by another process that was killed
             return
         self._signed = None
         signed = open_own_note(self._path, f"the last signed head ({head_file.path})", head, verifier)
@@ -176,7 +178,7 @@ class TileLogStorage:
             self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
             head = published
         self._signed = _Signed(head, published, edge)
-        remove_unsigned(self._path, edge.tree_size)
+        remove_unsigned(self._path, edge.tree_size, _GAP)
 
     def _sign_and_publish(self, note: bytes) -> None:
         """Make a signed head durable, then visible; it counts from the moment that the head file is replaced."""

@@ -85,7 +85,9 @@ def test_log_commands_say_in_one_line_what_is_wrong(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_verify_against_kept_checkpoints(finished: tuple[Path, samebits.Run, samebits.Run], tmp_path: Path) -> None:
+def test_verify_against_kept_checkpoints(
+    finished: tuple[Path, samebits.Run, samebits.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "store"
     shutil.copytree(finished[0], path)
     shutil.copytree(log_directory(Store(path)), tmp_path / "fork")
@@ -102,6 +104,7 @@ def test_verify_against_kept_checkpoints(finished: tuple[Path, samebits.Run, sam
     shutil.copytree(tmp_path / "fork", path / "ledger")
     done = samebits_command("log", "verify", "--store", path, "--against", kept, code=2)
     assert "it was rolled back, or is another branch" in done.stderr
+    monkeypatch.setenv("SAMEBITS_STATE", str(tmp_path / "another state"))  # else the runner refuses to sign a fork
     with Store(path) as store:
         samebits.run(make_job(), store)
     done = samebits_command("log", "verify", "--store", path, "--against", kept, code=2)

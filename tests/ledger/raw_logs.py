@@ -10,6 +10,7 @@ from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpo
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.logkey import log_origin
 from samebits.ledger.storage import Sign
+from samebits.ledger.tile_audit import tile_problems
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_source import DirectorySource
 from samebits.ledger.tile_storage import TileLogStorage
@@ -93,3 +94,4 @@ def check_files(directory: Path, checkpoint: Checkpoint) -> None:
     assert (edge.tree_size, edge.root_hash()) == (checkpoint.tree_size, checkpoint.root_hash)
     for tile, data in files.items():
         assert source.read(tile.path, tile.limit_bytes) == data, tile.path
+    assert [str(problem) for problem in tile_problems(directory, checkpoint.tree_size)] == []

@@ -136,16 +136,16 @@ def test_index_of_damaged_entries_is_never_believed(
     log.close()
     shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
     monkeypatch.setattr(log_module, "_INDEX_PIECE", 4)
+    bundle = tmp_path / "log" / "tile" / "entries" / "000.p" / "21"
+    intact = bundle.read_bytes()
+    changed = [encode_entry(entry) for entry in entries]
+    changed[index] = encode_entry(make_run(log.origin, 90))
     with Log.open(tmp_path / "log") as again:
-        with again._storage.writing() as view:
-            transaction = view._transaction  # type: ignore[attr-defined]
-            transaction.put(index.to_bytes(8, "big"), encode_entry(make_run(log.origin, 90)))
+        bundle.write_bytes(b"".join(len(entry).to_bytes(2, "big") + entry for entry in changed))
         for _ in range(2):
             with pytest.raises(StorageError, match="are not those of its checkpoint"):
                 _ = again.size
-        with again._storage.writing() as view:
-            transaction = view._transaction  # type: ignore[attr-defined]
-            transaction.put(index.to_bytes(8, "big"), encode_entry(entries[index]))
+        bundle.write_bytes(intact)
         assert again.find(entry_address(entries[index]))[0] == index
         assert again.search(Query(since=0)) == []
 

@@ -49,10 +49,9 @@ def write_lmdb(folder: Path, changed: dict[bytes, bytes | None]) -> None:
 
 def check_converted(tmp_path: Path, folder: Path) -> None:
     """Check that a log is what `new` is, and that the old file is put away."""
-    with Log.open(folder, read_only=True) as log:
-        log.audit().check()
-        assert log.checkpoint().encode() == (tmp_path / "new" / "checkpoint").read_bytes()
-        check_files(folder, open_checkpoint(log.checkpoint().encode(), log.verifier))
+    note = (tmp_path / "new" / "checkpoint").read_bytes()
+    assert (folder / "checkpoint").read_bytes() == note
+    check_files(folder, open_checkpoint(note, load_log_verifier(folder)))
     assert not (folder / "data.mdb").exists()
     assert not (folder / "lock.mdb").exists()
     assert (folder / "data.mdb.old").exists()

@@ -68,6 +68,21 @@ def test_proofs_are_those_from_all_leaf_hashes(size: int, tmp_path: Path) -> Non
         assert reader.root_hash(old) == root_hash(leaves[:old])
 
 
+def test_proofs_in_older_trees_are_those_of_the_older_trees(tmp_path: Path) -> None:
+    reader, leaves = open_reader(raw_log(tmp_path, 300)), [leaf_hash(raw_entry(index)) for index in range(300)]
+    for size in (1, 2, 7, 255, 256, 257, 299, 300):
+        for index in {0, size // 2, size - 1}:
+            assert reader.inclusion_proof(index, size) == inclusion_proof(leaves[:size], index)
+            assert reader.consistency_proof(index, size) == consistency_proof(leaves[:size], index)
+        with pytest.raises(EntryNotFoundError, match=f"not in this log of {size} entries"):
+            reader.inclusion_proof(size, size)
+        with pytest.raises(ValueError, match="no prefix"):
+            reader.consistency_proof(size + 1, size)
+    for size in (-1, 301):
+        with pytest.raises(ValueError, match="no prefix"):
+            reader.inclusion_proof(0, size)
+
+
 @pytest.mark.parametrize("size", LARGE)
 def test_proofs_of_large_trees_check(size: int, large: RawLog) -> None:
     leaves = [leaf_hash(raw_entry(index)) for index in range(size)]

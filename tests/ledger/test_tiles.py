@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ledger.raw_logs import raw_entry
 
@@ -108,7 +108,8 @@ def test_grow_makes_the_tiles_and_the_root_of_a_tree(size: int) -> None:
             assert found == root_hash(leaves[start : start + span])
 
 
-@given(st.lists(st.integers(0, 700), max_size=6))
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 700), max_size=4))
 def test_grow_in_any_steps_ends_with_the_same_tiles(steps: list[int]) -> None:
     entries = [raw_entry(index) for index in range(sum(steps))]
     edge, files, at = TreeEdge(), dict[Tile, bytes](), 0
