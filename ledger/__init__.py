@@ -18,6 +18,7 @@ from samebits.ledger.errors import (
     RunNotFoundError,
     SignatureError,
     StorageError,
+    TileError,
 )
 from samebits.ledger.keyfile import load_key, load_or_create_key
 from samebits.ledger.keys import SigningKey, VerifierKey
@@ -48,6 +49,7 @@ __all__ = [
     "SignatureError",
     "SigningKey",
     "StorageError",
+    "TileError",
     "VerdictBody",
     "VerifierKey",
     "check_chain",
