@@ -24,6 +24,7 @@ from samebits.ledger.errors import (
     RunNotFoundError,
     SignatureError,
     StorageError,
+    TileError,
     TrustFileError,
     WitnessError,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "SignatureError",
     "SigningKey",
     "StorageError",
+    "TileError",
     "TlogProof",
     "Trust",
     "TrustFileError",
