@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.audit import LogAudit, audit_log
@@ -19,18 +15,17 @@ from samebits.ledger.errors import (
     ChainError,
     EntryNotFoundError,
     IndexFileError,
-    LedgerError,
     RunNotFoundError,
     SignatureError,
     StaleCheckpointError,
     StorageError,
 )
 from samebits.ledger.index import KINDS, LogIndex
-from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile, IndexView
+from samebits.ledger.index_file import INDEX_FOLDER, IndexFile
 from samebits.ledger.keys import SigningKey, VerifierKey
 from samebits.ledger.lineage import Lineage, LineageWalk
 from samebits.ledger.links import Link, link_entry
-from samebits.ledger.log_state import READ_BATCH, CatchUp, LogState, UnfitIndexError
+from samebits.ledger.log_state import READ_BATCH
 from samebits.ledger.logkey import has_log_verifier, load_log_verifier, load_or_create_log_key, store_log_verifier
 from samebits.ledger.merkle import EMPTY_ROOT, leaf_hash
 from samebits.ledger.note import add_signatures
@@ -41,25 +36,12 @@ from samebits.ledger.search_rows import (
     add_search_rows,
     list_artifacts,
     list_runs,
-    neighbours,
     scan_indexes,
 )
-from samebits.ledger.storage import LogReader, LogStorage, LogWriter, Sign
+from samebits.ledger.sessions import Session, Sessions
+from samebits.ledger.storage import LogStorage, Sign
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
-
-_INDEX_LAG: Final = 1024  # entries: the index file is written that often
-_INDEX_PIECE: Final = 8192  # entries: an index is made in such pieces
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """The log while its state stands still for one operation."""
-
-    state: LogState
-    index: LogIndex
-    view: LogReader
-    writer: LogWriter | None
 
 
 class Log:
@@ -76,10 +58,8 @@ class Log:
         self._storage = storage
         self._verifier = verifier
         self._key = key
-        self._index_file = index_file
-        self._state = LogState()
+        self._sessions = Sessions(storage, verifier, index_file)
         self._checked: set[Digest] = set()  # entries whose signature this process has verified
-        self._lock = threading.RLock()
         self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
 
     @classmethod
@@ -122,7 +102,7 @@ class Log:
     @property
     def size(self) -> int:
         """The number of entries."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             return session.state.tree.tree_size
 
     def append(self, entries: Sequence[Entry]) -> Checkpoint:
@@ -133,62 +113,57 @@ class Log:
         """
         if self._key is None:
             raise StorageError(self._storage.path, "opened for reading only")
-        with self._lock:
-            with self._session(write=True) as session:
-                assert session.writer is not None
-                state, writer, rows = session.state, session.writer, Rows(session.index.rows)
-                index, tree, encoded = LogIndex(self.origin, rows), state.tree, []
-                for entry in entries:
-                    data = encode_entry(entry)
-                    address, link = _link(data)
-                    index.add(tree.tree_size, link)
-                    self._check_signature(tree.tree_size, address, entry)
-                    add_search_rows(rows, tree.tree_size, link, entry)
-                    tree = tree.extended(leaf_hash(data))
-                    encoded.append(data)
-                checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
-                if encoded:
-                    note = writer.append(encoded, _signer(checkpoint, self._key))
+        with self._sessions.hold(write=True) as session:
+            assert session.writer is not None
+            tree, rows, encoded = session.state.tree, Rows(session.index.rows), []
+            index = LogIndex(self.origin, rows)
+            for entry in entries:
+                data = encode_entry(entry)
+                address, link = _link(data)
+                index.add(tree.tree_size, link)
+                self._check_signature(tree.tree_size, address, entry)
+                add_search_rows(rows, tree.tree_size, link, entry)
+                tree = tree.extended(leaf_hash(data))
+                encoded.append(data)
+            checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
             if encoded:
-                state.rows.update(rows.own)
-                self._state = replace(state, note=note, tree=tree)
-                self._store_index(_INDEX_LAG)
+                session.grew(session.writer.append(encoded, _signer(checkpoint, self._key)), tree, rows.own)
         return checkpoint
 
     def entry(self, index: int) -> Entry:
         """Return an entry; raises EntryNotFoundError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             size = session.state.tree.tree_size
             if not 0 <= index < size:
                 raise EntryNotFoundError(index, size)
-            return self._read(session, index, index + 1)[0][1]
+            return session.read(index, index + 1)[0][1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Return the entries [start, stop), to the end if there is no stop. Raises StorageError for a damaged one."""
         end = self.size if stop is None else min(stop, self.size)
         for first in range(start, end, READ_BATCH):
-            with self._session() as session:
-                batch = self._read(session, first, min(first + READ_BATCH, end))
+            with self._sessions.hold() as session:
+                batch = session.read(first, min(first + READ_BATCH, end))
             for _, entry in batch:
                 yield entry
 
     def find(self, address: Digest) -> tuple[int, Entry]:
         """Return an entry and its index by its address; raises EntryNotFoundError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             index = session.index.find(address.raw)
             if index is None:
                 raise EntryNotFoundError(address, session.state.tree.tree_size)
-            return index, self._read(session, index, index + 1)[0][1]
+            return index, session.read(index, index + 1)[0][1]
 
     def checkpoint(self) -> str:
         """Return the signed note that says how many entries there are and what they are."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             assert session.state.note is not None
             return session.state.note.decode()
 
     def tiles(self) -> TileReader:
         """Return what reads entries and makes proofs under the checkpoint of now; raises TileError for damage."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             tree = session.state.tree
         checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
         if self._tiles is None or self._tiles.checkpoint != checkpoint:
@@ -215,7 +190,7 @@ class Log:
         The lines are not looked at: verify them before. Raises StaleCheckpointError if the note's text is not that of
         the checkpoint, NoteFormatError for malformed lines, and StorageError.
         """
-        with self._session(write=True) as session:
+        with self._sessions.hold(write=True) as session:
             assert session.writer is not None
             assert session.state.note is not None
             current = session.state.note.decode()
@@ -229,19 +204,19 @@ class Log:
 
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             return [self._chain(session, run) for run in list_runs(session.index.rows)]
 
     def chain(self, run_address: Digest) -> RunChain:
         """Return the chain of a run, signatures verified; raises ChainError and RunNotFoundError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             return self._chain(session, run_address)
 
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             rows = scan_indexes(session.index.rows, RUN_ENTRIES + run_address.raw)
-            found = self._read_at(session, [index for index, kind in rows if kind == KINDS["verdict"]])
+            found = session.read_at([index for index, kind in rows if kind == KINDS["verdict"]])
         for index, address, entry in found:
             self._check_signature(index, address, entry)
         return [(index, entry) for index, _, entry in found]
@@ -249,28 +224,28 @@ class Log:
     def search(self, query: Query) -> list[FoundEntry]:
         """Return the entries that a query means, in their order; their signatures were looked at by whoever appended
         them, and are again by an audit."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             rows = session.index.rows
-            job = [] if query.job is None else self._read_at(session, runs_of_job(rows, query.job))
+            job = [] if query.job is None else session.read_at(runs_of_job(rows, query.job))
             found = search_indexes(rows, query, [run for _, run, _ in job])
-            return [FoundEntry(*item, found[item[0]]) for item in self._read_at(session, list(found))]
+            return [FoundEntry(*item, found[item[0]]) for item in session.read_at(list(found))]
 
     def artifacts(self) -> list[Digest]:
         """Return every address that an entry names: jobs, states, lists of commits and kernels."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             return list_artifacts(session.index.rows)
 
     def find_address(self, text: str, names: tuple[Named, ...] = ("entry", "artifact")) -> Digest | None:
         """Return the address that a text or its beginning names, None if there is none; raises LedgerError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
             return find_address(session.index.rows, text, names)
 
     def lineage(self, address: Digest) -> Lineage:
         """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
-        with self._session() as session:
+        with self._sessions.hold() as session:
 
             def read(indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
-                return self._read_at(session, indexes)
+                return session.read_at(indexes)
 
             def chain(run: Digest) -> RunChain:
                 return self._chain(session, run)
@@ -287,19 +262,11 @@ class Log:
 
     def reindex(self) -> None:
         """Make the index anew from the entries; raises StorageError for damaged ones."""
-        with self._lock:
-            if self._index_file is None:
-                self._index_file = IndexFile.open(self._storage.path, create=True)
-            if self._index_file is None:
-                raise StorageError(self._storage.path, "may only be read here, so its index is in memory")
-            self._index_file.clear()
-            with self._session():
-                pass
-            self._store_index(1)
+        self._sessions.reindex()
 
     def close(self) -> None:
         """Let go of the files."""
-        self._forget_index_file()
+        self._sessions.close()
         self._storage.close()
 
     def __enter__(self) -> Log:
@@ -310,93 +277,12 @@ class Log:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _session(self, *, write: bool = False) -> Iterator[_Session]:
-        """Hold the log still, with everything that others appended; keep it short."""
-        while True:
-            with self._lock, ExitStack() as stack:
-                # A view of the index file is opened before one of the entries, so that it never is ahead of them;
-                # nobody else appends while we write.
-                writer = stack.enter_context(self._storage.writing()) if write else None
-                base = self._open_index(stack)
-                view = stack.enter_context(self._storage.reading()) if writer is None else writer
-                base = self._catch_up(view, base)
-                if self._state.note is not None:
-                    yield _Session(self._state, self._state.index(self.origin, base), view, writer)
-                    break
-            self._store_index(1)  # much was to be read: piece by piece, so that the rows do not pile up in memory
-        if not write:
-            self._store_index(_INDEX_LAG)
-
-    def _catch_up(self, view: LogReader, base: IndexView | None) -> IndexView | None:
-        """Bring the state to the checkpoint, or nearer to it; returns the view of the index file if it is of use."""
-        catch_up = CatchUp(self._storage.path, self._verifier, view)
-        most = view.size() if self._index_file is None else _INDEX_PIECE
-        try:
-            try:
-                self._state = catch_up.run(self._state, base, most)
-            except UnfitIndexError:
-                if self._index_file is not None:
-                    self._index_file.clear()
-                base = None
-                self._state = catch_up.run(self._state, None, most)
-        except LedgerError:
-            if self._state.note is None:  # its entries were not under any checkpoint
-                self._state = LogState()
-            raise
-        return base
-
-    def _open_index(self, stack: ExitStack) -> IndexView | None:
-        if self._index_file is None:
-            return None
-        try:
-            return stack.enter_context(self._index_file.reading())
-        except IndexFileError:
-            self._forget_index_file()
-            return None
-
-    def _store_index(self, lag: int) -> None:
-        """Write the rows in memory to the index file if they are those of at least `lag` entries."""
-        with self._lock:
-            state, file = self._state, self._index_file
-            if file is None or state.tree.tree_size - state.covered < lag:
-                return
-            cover = IndexCover(self.origin, state.tree)
-            try:
-                if file.write(state.cover_row, cover, state.rows):
-                    self._state = state.indexed(cover)
-            except IndexFileError:  # a full disk: the entries are safe, the index goes on in memory
-                self._forget_index_file()
-
-    def _forget_index_file(self) -> None:
-        if self._index_file is not None:
-            self._index_file.close()
-            self._index_file = None
-
-    def _read(self, session: _Session, start: int, stop: int) -> list[tuple[Digest, Entry]]:
-        """Return (address, entry) of [start, stop); raises StorageError for one that is not what was appended."""
-        found = []
-        for index, data in enumerate(session.view.entries(start, stop), start):
-            address = hash_node(data)
-            if session.index.find(address.raw) != index:
-                raise StorageError(self._storage.path, f"damaged, audit it: entry {index} is not what was appended")
-            found.append((address, decode_entry(data)))
-        return found
-
-    def _read_at(self, session: _Session, indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
-        """Return (index, address, entry) of entries anywhere, in their order; neighbours are read at once."""
-        found: list[tuple[int, Digest, Entry]] = []
-        for start, stop in neighbours(indexes):
-            read = self._read(session, start, stop)
-            found.extend((index, *item) for index, item in enumerate(read, start))
-        return found
-
-    def _chain(self, session: _Session, run: Digest) -> RunChain:
+    def _chain(self, session: Session, run: Digest) -> RunChain:
         head = session.index.head(run.raw)
         if head is None:
             raise RunNotFoundError(run)
         rows = scan_indexes(session.index.rows, RUN_ENTRIES + run.raw)
-        found = self._read_at(session, [index for index, _ in rows if index >= head.index])
+        found = session.read_at([index for index, _ in rows if index >= head.index])
         builder = ChainBuilder(*found[0])
         for item in found[1:]:
             builder.add(*item)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from samebits.cas.digest import hash_blob
-from samebits.ledger import log as log_module
+from samebits.ledger import sessions as sessions_module
 from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.entry import entry_address, sign_entry
 from samebits.ledger.keys import SigningKey
@@ -39,5 +39,5 @@ def main(directory: Path, nonce: int, most: int) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 4:
-        log_module._INDEX_LAG = int(sys.argv[4])  # type: ignore[misc]
+        sessions_module._INDEX_LAG = int(sys.argv[4])  # type: ignore[misc]
     main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

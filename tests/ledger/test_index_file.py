@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from samebits.cas.digest import hash_blob
-from samebits.ledger import log as log_module
 from samebits.ledger import log_state
+from samebits.ledger import sessions as sessions_module
 from samebits.ledger.entry import Entry, decode_entry, encode_entry, entry_address
 from samebits.ledger.errors import StorageError
 from samebits.ledger.index_file import INDEX_FOLDER, IndexCover, IndexFile
@@ -27,7 +27,7 @@ Make = Callable[..., Entry]
 @pytest.fixture
 def no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     """The index file is written after every append."""
-    monkeypatch.setattr(log_module, "_INDEX_LAG", 1)
+    monkeypatch.setattr(sessions_module, "_INDEX_LAG", 1)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_log_reads_only_new_entries_on_a_cold_start(
 ) -> None:
     entries = make_entries(log.origin, 20)
     log.append(entries[:10])
-    log_module._INDEX_LAG = 1000  # type: ignore[misc]
+    sessions_module._INDEX_LAG = 1000  # type: ignore[misc]
     log.append(entries[10:])
     with Log.open(tmp_path / "log") as again:
         assert again.size == 21
@@ -108,7 +108,7 @@ def test_index_file_is_made_in_pieces(
     entries = fill(log, make_entries, make_verdict)
     log.append(make_entries(log.origin, 5, nonce=8))
     made = rows_of(tmp_path / "log")
-    monkeypatch.setattr(log_module, "_INDEX_PIECE", piece)
+    monkeypatch.setattr(sessions_module, "_INDEX_PIECE", piece)
     log.reindex()
     assert rows_of(tmp_path / "log") == made
     assert log.chain(entry_address(entries[0])).next_step == 20
@@ -135,7 +135,7 @@ def test_index_of_damaged_entries_is_never_believed(
     log.append(entries)
     log.close()
     shutil.rmtree(tmp_path / "log" / INDEX_FOLDER)
-    monkeypatch.setattr(log_module, "_INDEX_PIECE", 4)
+    monkeypatch.setattr(sessions_module, "_INDEX_PIECE", 4)
     bundle = tmp_path / "log" / "tile" / "entries" / "000.p" / "21"
     intact = bundle.read_bytes()
     changed = [encode_entry(entry) for entry in entries]
@@ -272,11 +272,11 @@ def test_index_goes_on_in_memory_when_its_file_cannot_be_written(
 ) -> None:
     """A file whose map is full, made by LMDB itself."""
     entries = make_entries(log.origin, 400)
-    assert log._index_file is not None
-    log._index_file._shared.env.set_mapsize(64 << 10)
+    assert log._sessions._index_file is not None
+    log._sessions._index_file._shared.env.set_mapsize(64 << 10)
     for entry in entries:
         log.append([entry])
-    assert log._index_file is None
+    assert log._sessions._index_file is None
     assert log.chain(entry_address(entries[0])).next_step == 400
     assert log.audit().is_ok
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samebits.cas.digest import Digest, hash_blob
-from samebits.ledger import log as log_module
+from samebits.ledger import sessions as sessions_module
 from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.entry import Entry, entry_address, sign_entry
 from samebits.ledger.errors import AmbiguousPrefixError, ArtifactNotFoundError, LedgerError
@@ -53,7 +53,7 @@ def two_runs(
 ) -> Iterator[tuple[Log, list[Entry], list[Entry]]]:
     """A run that makes weights (entries 0 to 2), and one by somebody else that starts from them (3 and 4)."""
     if request.param == "in the file":
-        monkeypatch.setattr(log_module, "_INDEX_LAG", 1)
+        monkeypatch.setattr(sessions_module, "_INDEX_LAG", 1)
     with Log.open(tmp_path / "log") as log:
         first = add_run(log, author, JOBS[0], [state("zero"), state("half"), BASE], 1000)
         yield log, first, add_run(log, stranger, JOBS[1], [BASE, TUNED], 2000)
