@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from samebits.cas import CasError, Digest, Store
+from samebits.cli.output import time_text
 from samebits.exec.errors import JobError
 from samebits.exec.job import JobSpec
 from samebits.ledger import Lineage, RunOfJob, RunPart
@@ -82,7 +82,7 @@ def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[s
 def _part_lines(part: RunPart, lineage: Lineage, store: Store | None) -> Iterator[str]:
     count = len(part.segments)
     entries = f"entries {part.first_index}..{part.last_index}" if count > 1 else f"entry {part.first_index}"
-    time = "" if part.time is None else f", {_time_text(part.time)} by its clock"
+    time = "" if part.time is None else f", {time_text(part.time)} by its clock"
     yield f"signed by {part.author.hex()}, {count} segment{'s' * (count > 1)} ({entries}){time}"
     yield f"on {', '.join(part.devices)}, kernels: {', '.join(map(str, part.kernels)) or 'none'}"
     yield f"job {part.job}"
@@ -140,13 +140,6 @@ def _steps(part: RunPart) -> str:
 def _used(lineage: Lineage) -> str:
     entries = ", ".join(map(str, lineage.used_by))
     return f"named as something used by entries {entries}" if entries else "nothing here used it"
-
-
-def _time_text(time: int) -> str:
-    try:
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError):
-        return f"{time} s"
 
 
 def _key(part: RunPart) -> _PartKey:

@@ -115,6 +115,8 @@ def _entry_fields(checked: Receipt) -> dict[str, object]:
     fields |= {name: value for name, value in readable(body.to_body()).items() if name not in fields}
     if isinstance(body, SegmentBody) and run is not None and isinstance(run.body, RunBody):
         fields["complete"] = body.stop_step == run.body.steps
+    if checked.entry.time is not None:
+        fields["time"] = time_text(checked.entry.time)  # as the author claims
     return {**fields, "author": checked.entry.author.hex()}
 
 

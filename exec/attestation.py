@@ -7,6 +7,7 @@ summary attestation (VSA) would say which SLSA level an artifact has by which po
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ BUILD_TYPE: Final = "https://samebits.local/attestation/run/v1"
 AUTHOR_URI: Final = "https://samebits.local/author/"  # and the public key in hex
 AUTHOR: Final = "samebits_author"  # annotation of an entry: its author's public key in hex
 NODE_MEDIA_TYPE: Final = "application/x.samebits-node+msgpack"
+_END_OF_RFC3339_S: Final = 253_402_300_800  # the year 10000
 
 
 def run_statement(chain: RunChain, store: Store) -> Statement:
@@ -50,11 +52,21 @@ def run_statement(chain: RunChain, store: Store) -> Statement:
         },
         "runDetails": {
             "builder": {"id": author_uri(chain.author)},
-            "metadata": {"invocationId": str(chain.run_address)},
+            "metadata": {"invocationId": str(chain.run_address), **_times(chain)},
             "byproducts": [one.to_json() for one in _byproducts(chain, store)],
         },
     }
     return Statement(_tree(store, "state", segments[-1].state_out), PROVENANCE, predicate)
+
+
+def _times(chain: RunChain) -> dict[str, str]:
+    """Return when the run began and when its last segment was done, as the author's entries claim."""
+    times = {"startedOn": chain.run.time, "finishedOn": chain.segments[-1].entry.time}
+    return {
+        name: datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for name, time_s in times.items()
+        if time_s is not None and time_s < _END_OF_RFC3339_S
+    }
 
 
 def verdict_statement(index: int, entry: Entry, chain: RunChain | None, store: Store) -> Statement:

@@ -21,6 +21,7 @@ from samebits.cli.main import app
 from samebits.exec.attestation import BUILD_TYPE, PROVENANCE, run_statement
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
+from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import Log, SigningKey, VerdictBody, VerifierKey, sign_entry
 from samebits.ledger.intoto import STATEMENT_TYPE
 
@@ -82,7 +83,12 @@ def test_run_is_exported_as_provenance(made: tuple[Path, Any, Any], tmp_path: Pa
     assert found.build_definition.build_type == BUILD_TYPE
     assert found.build_definition.external_parameters["job"] == str(run.job)
     assert found.build_definition.external_parameters["steps"] == 5
-    assert found.run_details.metadata.invocation_id == str(run.address)
+    metadata = found.run_details.metadata
+    assert metadata.invocation_id == str(run.address)
+    with Log.open(store / LEDGER_FOLDER, read_only=True) as log:
+        chain = log.chain(run.address)
+        claimed = (chain.run.time, chain.segments[-1].entry.time)
+    assert (metadata.started_on.ToSeconds(), metadata.finished_on.ToSeconds()) == claimed
     with Store(store) as opened:
         assert found.run_details.builder.id.endswith("/" + author_key(opened).public.hex())
     names = [one.name for one in found.build_definition.resolved_dependencies]
