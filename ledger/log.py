@@ -166,9 +166,10 @@ class Log:
         with self._sessions.hold() as session:
             tree = session.state.tree
         checkpoint = Checkpoint(self.origin, tree.tree_size, tree.root_hash())
-        if self._tiles is None or self._tiles.checkpoint != checkpoint:
-            self._tiles = TileReader(self._storage.source, checkpoint)
-        return self._tiles
+        reader = self._tiles  # another thread may replace it
+        if reader is None or reader.checkpoint != checkpoint:
+            reader = self._tiles = TileReader(self._storage.source, checkpoint)
+        return reader
 
     def inclusion_proof(self, index: int, tree_size: int | None = None) -> tuple[bytes, ...]:
         """Return the proof that entry `index` is in the tree of `tree_size` entries (default: all).
