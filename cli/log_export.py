@@ -11,6 +11,7 @@ import typer
 
 from samebits.cas import Digest, Store
 from samebits.cas.files import replacing_file
+from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json
 from samebits.cli.trusting import KeyOption, TrustOption, load_given_key, load_trust
@@ -68,10 +69,10 @@ def export_command(
     """
     if format_name not in FORMATS:
         raise CommandError(f"--format is one of {', '.join(FORMATS)}")
-    address, directory = Digest.parse(wanted), store_path(store)
+    directory = store_path(store)
     with open_existing_store(directory) as opened:
         with Log.open(log_directory(opened), read_only=True) as log:
-            index, entry = log.find(address)
+            index, entry = log.find(named_entry(log, wanted))
             statement = _statement(log, index, entry, opened, source, partial=partial)
         signer = load_given_key(key) or load_key(author_key_path(directory))
         if signer.public != entry.author:

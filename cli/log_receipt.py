@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
+from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
 from samebits.exec.runner import LEDGER_FOLDER
@@ -22,9 +23,14 @@ _MAX_KEY_SIZE_BYTES = 4096
 
 @command
 def prove_command(
-    entry: Annotated[str, typer.Argument(help="Address of a run or of an entry.", metavar="RUN|ENTRY")],
+    entry: Annotated[
+        str, typer.Argument(help="Address of a run or of an entry, or its first characters.", metavar="RUN|ENTRY")
+    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="The receipt to write, FILE.tlog-proof.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The receipt to write; it is usual to name it FILE.tlog-proof."
+        ),
     ],
     itself: Annotated[
         bool, typer.Option("--itself", help="Of a run: prove its first entry, not its latest segment.")
@@ -40,7 +46,7 @@ def prove_command(
     """
     rule = None if policy is None else load_policy(policy)
     with Log.open(store_path(store) / LEDGER_FOLDER, read_only=True) as log:
-        address = Digest.parse(entry)
+        address = named_entry(log, entry)
         if not itself:
             address = _head(log, address)
         proof = make_receipt(log, address)

@@ -15,6 +15,7 @@ from samebits.cas import Digest, Store, resolve
 from samebits.cli.entry_text import entry_fields, entry_line
 from samebits.cli.lineage_text import lineage_fields, lineage_lines
 from samebits.cli.log import open_log
+from samebits.cli.naming import named_address, named_author
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json
 from samebits.cli.trusting import TrustOption, load_trust
@@ -54,7 +55,9 @@ def find_command(
             "--inside", help="With --artifact: it may lie inside what is named, as a tensor does in a state or a job."
         ),
     ] = False,
-    author: Annotated[str | None, typer.Option(metavar="KEY", help="Public key in hex.")] = None,
+    author: Annotated[
+        str | None, typer.Option(metavar="KEY", help="`you`, a trusted name, a verifier key, or a public key in hex.")
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="At or after this time, as the authors claim: 2026-11-21[T10:30[Z]] in UTC."),
@@ -65,7 +68,8 @@ def find_command(
 ) -> None:
     """Find entries: which runs made or used these weights, who ran this job, what was done when.
 
-    All that is given must hold. Of an ADDRESS or KEY the first 4 or more characters do, where they are unique. Entries
+    All that is given must hold. Of an ADDRESS or a KEY in hex the first 4 or more characters do, where they are
+    unique. Entries
     of version 1 have no time, and are not found by it. Exit code 0 also if nothing is found.
     """
     log = open_log(store)
@@ -73,10 +77,11 @@ def find_command(
         raise CommandError("say what to find: --job, --run, --artifact, --author, --since or --until")
     if inside and artifact is None:
         raise CommandError("--inside goes with --artifact")
+    known = load_trust(trust, store_path(store))
     query = Query(
-        job=None if job is None else _address(log, job),
-        run=None if run is None else _address(log, run),
-        author=None if author is None else _author(log, author),
+        job=None if job is None else named_address(log, job),
+        run=None if run is None else named_address(log, run),
+        author=None if author is None else named_author(log, author, known),
         since=None if since is None else _seconds(since),
         until=None if until is None else _seconds(until),
     )
@@ -85,7 +90,6 @@ def find_command(
     else:
         with _open_store(store) as opened:
             found = _search_artifact(log, opened, query, _artifact(log, opened, artifact), inside)
-    known = load_trust(trust, store_path(store))
     if json:
         listed = [{**entry_fields(item.index, item.entry, known), "roles": list(item.roles)} for item in found]
         print_json({"origin": log.origin, "entries": listed})
@@ -138,14 +142,6 @@ def _open_store(store: Path | None) -> Iterator[Store | None]:
         yield opened
 
 
-def _address(log: Log, text: str) -> Digest:
-    """Return the address that a text or its beginning names in the log."""
-    found = log.find_address(text)
-    if found is None:
-        raise CommandError(f"no address in the ledger begins with {text}")
-    return found
-
-
 def _artifact(log: Log, store: Store | None, text: str) -> Digest:
     """Return the address that a text names in the log, or else in the store, as PIN too."""
     if _is_hex(text):
@@ -155,13 +151,6 @@ def _artifact(log: Log, store: Store | None, text: str) -> Digest:
     if store is None:
         raise CommandError(f"{text} is not in the ledger, and there is no store to look it up in")
     return resolve(store, text).digest
-
-
-def _author(log: Log, text: str) -> bytes:
-    found = log.find_address(text, ("author",))
-    if found is None:
-        raise CommandError(f"no author in the ledger has a key that begins with {text}")
-    return found.raw
 
 
 def _search_artifact(log: Log, store: Store | None, query: Query, wanted: Digest, inside: bool) -> list[FoundEntry]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
+from samebits.cli.naming import named_address
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import CommandError, command, print_json, printable
 from samebits.cli.trusting import TrustOption, author_text, load_trust
@@ -39,8 +40,8 @@ def verdicts_command(
     """
     directory = store_path(store)
     known = load_trust(trust, directory)
-    address = Digest.parse(run)
     log = Log.open(directory / LEDGER_FOLDER, read_only=True)
+    address = named_address(log, run)
     found = _find(log, address, known)
     if not found and not _has_run(log, address):
         raise CommandError(f"neither run {address} nor a verdict on it is in this log")

@@ -14,6 +14,7 @@ An entry holds its author's 32 bytes of public key and no name, so those decide;
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ _COUNTED: Final[dict[TrustedAs, tuple[EntryKind, ...]]] = {
     "author:runs": ("run", "segment"),
     "author:verdicts": ("verdict",),
 }
+_HEX: Final = re.compile(r"[0-9a-f]{8,}\Z")
 _WRITABLE_BY_OTHERS: Final = 0o022
 
 
@@ -49,6 +51,8 @@ class TrustedKey:
     def __post_init__(self) -> None:
         if len(self.label) > MAX_NAME_LENGTH or not self.label.isprintable() or self.label != self.label.strip():
             raise ValueError(f"a name has at most {MAX_NAME_LENGTH} printable characters, no space around them")
+        if self.name == OWN_NAME or _HEX.match(self.name):
+            raise ValueError(f"{self.name} can't be shown as a name: it would pass for your own, or for a key in hex")
         if self.role != "log" and is_log_key(self.key):
             raise ValueError(f"{self.key.name} is the key of a log, not of an author")
 

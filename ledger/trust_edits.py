@@ -26,7 +26,9 @@ def add_trusted(path: Path, key: TrustedKey) -> TrustedKey | None:
     path = path.resolve()  # through a link, so that the link stays
     with _editing(path):
         text = read_trust_text(path)
-        parse_trust(path, text)
+        for known in parse_trust(path, text):
+            if known.name == key.name and known.key.public != key.key.public:
+                raise TrustFileError(path, f"{key.name} is the name of another key already; give it another one")
         lines = (text or _HEADER).removesuffix("\n").split("\n")
         for number, line in enumerate(lines):
             old = parse_line(path, number + 1, line)

@@ -142,7 +142,7 @@ def _converse(client: HttpClient, witness: PolicyWitness, note: str, prove: Prov
         if known is None or known == old_size:
             raise WitnessError(witness.name, f"answered 409 to size {old_size}, and: {_first_line(answer)}")
         if known > tree_size:
-            problem = f"says that it cosigned {known} entries of this log, which has {tree_size}"
+            problem = f"says that it cosigned {known} entries of this log, which had {tree_size}"
             raise WitnessError(witness.name, f"{problem}; was the log restored from an old copy?")
         old_size = known
     raise WitnessError(witness.name, "names another size each time it is asked")
