@@ -30,8 +30,6 @@ def remove_unsigned(directory: Path, tree_size: int, gap: int) -> None:
             width = hashes % TILE_WIDTH if index == hashes >> TILE_HEIGHT else 0
             absent = 0 if _remove_beyond(directory / Tile(level, index).path, width) else absent + 1
             index += 1
-        if not hashes:
-            return
 
 
 def _remove_beyond(full: Path, width: int) -> bool:
