@@ -13,7 +13,7 @@ from tests.exec.small_job import make_job
 import samebits
 from samebits.cas import Store, read_tree
 from samebits.exec.runner import log_directory
-from samebits.ledger import Log
+from samebits.ledger import Log, SigningKey, VerifierKey
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,25 @@ def test_log_commands_say_in_one_line_what_is_wrong(
     done = samebits_command("log", *arguments, "--store", finished[0], code=2)
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_authors_by_name_and_entries_by_their_beginning(
+    finished: tuple[Path, samebits.Run, samebits.Run], tmp_path: Path
+) -> None:
+    path, one, _ = finished
+    with Log.open(path / "ledger", read_only=True) as log:
+        size, author = log.size, log.entry(0).author
+    vkey = VerifierKey("runner.example", author).vkey
+    for named in ("you", vkey, author.hex(), author.hex()[:8]):
+        assert indexes("--author", named, "--store", path) == list(range(size))
+    other = tmp_path / "trust"
+    other.write_text(f"author {SigningKey.generate('alice.example').vkey} Alice\n")
+    other.chmod(0o644)
+    assert indexes("--author", "Alice", "--store", path, "--trust", other) == []
+    samebits_command("log", "find", "--author", "Bob", "--store", path, "--trust", other, code=2)
+    receipt = tmp_path / "receipt"
+    assert json_of("log", "prove", str(one.address)[:10], "-o", receipt, "--store", path)["entry"] == str(one.entry)
+    assert json_of("log", "verdicts", str(one.address)[:10], "--store", path)["run"] == str(one.address)
 
 
 def test_verify_against_kept_checkpoints(

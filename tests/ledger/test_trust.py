@@ -165,13 +165,23 @@ def test_edits_keep_the_rest_of_the_text(tmp_path: Path) -> None:
 def test_remove_refuses_what_is_not_there_or_not_clear(tmp_path: Path) -> None:
     path = tmp_path / "trust"
     add_trusted(path, TrustedKey("author", ALICE, "A."))
-    add_trusted(path, TrustedKey("author", BOB, "A."))
+    with pytest.raises(TrustFileError, match=r"A\. is the name of another key already"):
+        add_trusted(path, TrustedKey("author", BOB, "A."))
+    path.write_text(path.read_text() + TrustedKey("author", BOB, "A.").format() + "\n")  # by hand it goes
     before = path.read_bytes()
     with pytest.raises(TrustFileError, match="no key and no name Eve"):
         remove_trusted(path, "Eve")
     with pytest.raises(TrustFileError, match=r"A\. is the name of 2 keys"):
         remove_trusted(path, "A.")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["you", ALICE.public.hex()[:12], "0" * 64])
+def test_names_that_pass_for_another_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="can't be shown as a name"):
+        TrustedKey("author", ALICE, name)
+    with pytest.raises(ValueError, match="can't be shown as a name"):
+        TrustedKey("author", VerifierKey(name, ALICE.public))
 
 
 def test_edits_refuse_to_touch_a_file_with_a_bad_line(tmp_path: Path) -> None:
