@@ -36,7 +36,9 @@ def _directory(given: Path | None) -> Path:
 @app.command("new")
 @command
 def new_command(
-    name: Annotated[str, typer.Argument(help="Its name, best a URL without https://: witness.example/w1.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name, best a URL without https://: witness.example/w1.")
+    ],
     directory: DirectoryOption = None,
     json: JsonOption = False,
 ) -> None:

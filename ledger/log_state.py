@@ -120,14 +120,14 @@ class CatchUp:
                 index.add(tree.tree_size, link)
             except LedgerError as error:
                 named = error if isinstance(error, ChainError) else f"entry {tree.tree_size}: {error}"
-                raise StorageError(self._path, f"damaged, audit it: {named}") from error
+                raise StorageError(self._path, f"damaged, run `samebits log verify`: {named}") from error
             add_search_rows(rows, tree.tree_size, link, entry)
             tree = tree.extended(leaf_hash(data))
             if tree.tree_size == known.tree_size and tree != known:
                 raise StorageError(self._path, f"its first {tree.tree_size} entries are not those it had")
         if stop == checkpoint.tree_size and tree.root_hash() != checkpoint.root_hash:
             has = f"its {tree.tree_size} entries are not those of its checkpoint"
-            raise StorageError(self._path, f"{has}; damaged, audit it")
+            raise StorageError(self._path, f"{has}; damaged, run `samebits log verify`")
         start.rows.update(rows.own)
         believed = note if stop == checkpoint.tree_size else None
         return LogState(believed, tree, start.cover_row, start.covered, start.rows)

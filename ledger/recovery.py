@@ -43,7 +43,7 @@ def agreed_edge(path: Path, source: TileSource, published: Checkpoint | None, he
     except TileError as error:
         if signed.tree_size > shown.tree_size:
             raise fork_error(path, signed, f"the files hold {shown.tree_size} ({error})") from error
-        raise StorageError(path, f"damaged, audit it: {error}") from error
+        raise StorageError(path, f"damaged, run `samebits log verify`: {error}") from error
     if not is_prefix:
         raise fork_error(path, signed, f"they are not among the {shown.tree_size} that the files hold")
     return edge

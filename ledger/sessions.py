@@ -43,7 +43,9 @@ class Session:
         for index, data in enumerate(self.view.entries(start, stop), start):
             address = hash_node(data)
             if self.index.find(address.raw) != index:
-                raise StorageError(self.path, f"damaged, audit it: entry {index} is not what was appended")
+                raise StorageError(
+                    self.path, f"damaged, run `samebits log verify`: entry {index} is not what was appended"
+                )
             found.append((address, decode_entry(data)))
         return found
 

@@ -173,19 +173,21 @@ def test_log_raises_for_damage_before_it_signs_or_returns_anything(
     run, more = entry_address(small.entry(0)), make_run(small.origin, 5)
     data = encode_entry(small.entry(index))
     put(small, index, data.replace(b"numpy", b"numpz"))
-    with pytest.raises(StorageError, match=f"damaged, audit it: entry {index}"):
+    with pytest.raises(StorageError, match=f"damaged, run `samebits log verify`: entry {index}"):
         small.entry(index)
-    with pytest.raises(StorageError, match=f"damaged, audit it: .*entry {index}"):  # nobody signs on top of it
+    with pytest.raises(
+        StorageError, match=f"damaged, run `samebits log verify`: .*entry {index}"
+    ):  # nobody signs on top of it
         Log.open(tmp_path / "log")
     with Log.open(tmp_path / "log", read_only=True) as again:
         for action in (lambda: again.size, lambda: again.chain(run), again.checkpoint):
-            with pytest.raises(StorageError, match="damaged, audit it"):
+            with pytest.raises(StorageError, match="damaged, run `samebits log verify`"):
                 action()
         assert not again.audit().is_ok
     put(small, index, b"nonsense")
     with (
         Log.open(tmp_path / "log", read_only=True) as again,
-        pytest.raises(LedgerError, match=f"audit it: entry {index}: entry: not ms"),
+        pytest.raises(LedgerError, match=f"log verify`: entry {index}: entry: not ms"),
     ):
         again.chain(run)
     assert small.append([more]).tree_size == 5  # who has read the log before knows what was signed

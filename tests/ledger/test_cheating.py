@@ -136,7 +136,7 @@ def test_author_who_cheats_is_named_by_audit_append_and_reading(name: str, cast:
         assert (found.index, found.run) == (4, run_address(bad))
         assert re.search(problem, found.problem)
         if "does not verify" not in problem:
-            with pytest.raises(StorageError, match="damaged, audit it: entry 4"):
+            with pytest.raises(StorageError, match="damaged, run `samebits log verify`: entry 4"):
                 _ = log.size
 
 
@@ -176,7 +176,7 @@ def test_entry_in_another_encoding_is_named(form: str, cast: Cast) -> None:
     with Log.open(cast.directory, read_only=True) as log:
         (found,) = log.audit().problems
         assert found.index == 4
-        with pytest.raises(StorageError, match="damaged, audit it: entry 4"):
+        with pytest.raises(StorageError, match="damaged, run `samebits log verify`: entry 4"):
             _ = log.size
 
 

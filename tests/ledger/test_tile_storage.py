@@ -313,7 +313,7 @@ def test_damage_of_head_or_checkpoint_is_named(tmp_path: Path) -> None:
     refuses(log.again(), "its checkpoint is damaged: .*does not verify")
     (log.directory / "checkpoint").write_bytes(note)
     (log.directory / "tile/0/000.p/10").unlink()
-    refuses(log.again(), r"damaged, audit it: tile/0/000\.p/10: missing")
+    refuses(log.again(), r"damaged, run `samebits log verify`: tile/0/000\.p/10: missing")
 
 
 def test_storage_without_a_head_accepts_what_is_published(tmp_path: Path) -> None:
