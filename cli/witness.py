@@ -10,10 +10,10 @@ import typer
 
 from samebits.cli.http_serving import run_server
 from samebits.cli.options import JsonOption, PolicyOption, load_policy
-from samebits.cli.output import CommandError, command, print_fields, print_json, printable, time_text
-from samebits.ledger import VerifierKey
+from samebits.cli.output import CommandError, command, print_fields, print_json, printable, stderr, time_text
+from samebits.ledger import LedgerError, VerifierKey
 from samebits.ledger.checkpoint import parse_checkpoint
-from samebits.ledger.cosignature import find_cosignature
+from samebits.ledger.cosignature import WitnessVerifierKey, find_cosignature
 from samebits.ledger.keys import is_key_name
 from samebits.ledger.note import parse_note
 from samebits.ledger.witness import Witness
@@ -82,8 +82,14 @@ def serve_command(
     if not keys:
         raise CommandError("no log to witness: name one with --log, or a policy that does")
     path = _directory(directory)
-    witness = Witness(WitnessState(path), load_witness_key(path), dict.fromkeys(keys))
-    run_server(make_witness_app(witness), host, port)
+    key, state = load_witness_key(path), WitnessState(path)
+    _cosigned_logs(key.verifier, state)  # fails here, where its operator is, and not with the first request
+
+    def report(error: LedgerError) -> None:
+        stderr.print(f"samebits: {printable(' '.join(str(error).split()))}")
+
+    witness = Witness(state, key, dict.fromkeys(keys))
+    run_server(make_witness_app(witness, report), host, port)
 
 
 @app.command("show")
@@ -91,11 +97,29 @@ def serve_command(
 def show_command(directory: DirectoryOption = None, json: JsonOption = False) -> None:
     """Print the witness's key, and what it cosigned last of every log."""
     path = _directory(directory)
-    key, state = load_witness_key(path).verifier, WitnessState(path)
+    key = load_witness_key(path).verifier
+    logs = _cosigned_logs(key, WitnessState(path))
+    if json:
+        print_json({"witness": key.vkey, "directory": str(path), "logs": logs})
+        return
+    print_fields({"witness": key.vkey, "directory": str(path)})
+    for log in logs:
+        print(f"{printable(str(log['origin']))}  {log['size']} entries  root {log['root']}  cosigned at {log['time']}")
+        for file in log["forks"] if isinstance(log["forks"], list) else ():
+            print(f"  FORKED: the log also signed {printable(file)}")
+
+
+def _cosigned_logs(key: WitnessVerifierKey, state: WitnessState) -> list[dict[str, object]]:
+    """Return what the witness cosigned last of every log; raises CommandError naming what is damaged."""
     logs: list[dict[str, object]] = []
     for origin_hash in state.origin_hashes():
-        text, signatures = parse_note(state.read(origin_hash) or b"")
-        checkpoint, cosignature = parse_checkpoint(text), find_cosignature(key, text, signatures)
+        try:
+            text, signatures = parse_note(state.read(origin_hash) or b"")
+            checkpoint, cosignature = parse_checkpoint(text), find_cosignature(key, text, signatures)
+        except LedgerError as error:
+            raise CommandError(
+                f"what the witness cosigned is damaged, in {state.path / origin_hash}: {error}"
+            ) from error
         logs.append(
             {
                 "origin": checkpoint.origin,
@@ -105,11 +129,4 @@ def show_command(directory: DirectoryOption = None, json: JsonOption = False) ->
                 "forks": [str(file) for file in state.forks(checkpoint.origin)],
             }
         )
-    if json:
-        print_json({"witness": key.vkey, "directory": str(path), "logs": logs})
-        return
-    print_fields({"witness": key.vkey, "directory": str(path)})
-    for log in logs:
-        print(f"{printable(str(log['origin']))}  {log['size']} entries  root {log['root']}  cosigned at {log['time']}")
-        for file in log["forks"] if isinstance(log["forks"], list) else ():
-            print(f"  FORKED: the log also signed {printable(file)}")
+    return logs

@@ -9,6 +9,7 @@ refusal is one line of text. Source: https://c2sp.org/tlog-witness (v1.0.0)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from starlette.applications import Starlette
@@ -21,22 +22,24 @@ from samebits.ledger.errors import LedgerError, WitnessRefusalError
 from samebits.ledger.witness import Witness
 from samebits.ledger.witness_protocol import ADD_CHECKPOINT_PATH, MAX_REQUEST_SIZE_BYTES, SIZE_CONTENT_TYPE
 
+Report = Callable[[LedgerError], None]
 _NO_CACHE: Final = {"cache-control": "no-cache"}
 
 
-def make_witness_app(witness: Witness) -> Starlette:
-    """Return the ASGI application of a witness."""
+def make_witness_app(witness: Witness, report: Report = lambda _: None) -> Starlette:
+    """Return the ASGI application of a witness; `report` is told why it can't use its state (the client is not)."""
 
     async def add_checkpoint(request: Request) -> Response:
         body = await _read_body(request)
         if body is None:
             return PlainTextResponse(f"the body has more than {MAX_REQUEST_SIZE_BYTES} bytes\n", 413)
-        return await run_in_threadpool(_answer, witness, body)
+        return await run_in_threadpool(_answer, witness, body, report)
 
     async def checkpoint(request: Request) -> Response:
         try:
             note = await run_in_threadpool(witness.checkpoint, request.path_params["origin_hash"])
-        except LedgerError:
+        except LedgerError as error:
+            report(error)
             return _out_of_order()
         if note is None:
             return PlainTextResponse("nothing of such a log was cosigned here\n", 404)
@@ -51,7 +54,7 @@ def make_witness_app(witness: Witness) -> Starlette:
     return app
 
 
-def _answer(witness: Witness, body: bytes) -> Response:
+def _answer(witness: Witness, body: bytes, report: Report) -> Response:
     try:
         return PlainTextResponse(witness.add_checkpoint(body))
     except WitnessRefusalError as refusal:
@@ -59,7 +62,8 @@ def _answer(witness: Witness, body: bytes) -> Response:
             headers = {"content-type": SIZE_CONTENT_TYPE}
             return Response(f"{refusal.known_size}\n", refusal.status, headers)
         return PlainTextResponse(" ".join(str(refusal).split()) + "\n", refusal.status)
-    except LedgerError:
+    except LedgerError as error:
+        report(error)
         return _out_of_order()
 
 

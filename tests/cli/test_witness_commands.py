@@ -181,6 +181,19 @@ def test_cosign_publishes_what_the_witnesses_sign_and_a_policy_asks_for_it(
     ]
 
 
+def test_a_witness_with_damaged_state_does_not_begin_to_serve(tmp_path: Path, store: Path) -> None:
+    folder, key = tmp_path / "witness", log_key(store)
+    vkey = json_of("witness", "new", "witness.example/w1", "--dir", folder)["witness"]
+    with serve_witness(folder, "--log", key) as url:
+        policy = make_policy(tmp_path / "policy", key, [vkey], [url], count="all")
+        samebits_command("log", "cosign", "--policy", policy, "--store", store)
+    (cosigned,) = folder.rglob("checkpoint")
+    cosigned.write_bytes(cosigned.read_bytes()[:50])
+    for arguments in (("serve", "--log", key), ("show",)):
+        done = samebits_command("witness", *arguments, "--dir", folder, code=2)
+        assert f"is damaged, in {cosigned.parent}: " in done.stderr
+
+
 def test_a_witness_is_made_once_and_serves_only_from_its_own_directory(tmp_path: Path, store: Path) -> None:
     folder = tmp_path / "witness"
     assert (
