@@ -63,7 +63,7 @@ class DurableWriter:
             to_sync = []
             for path, data in files.items():
                 new = new_path(path)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
                 descriptor = os.open(new, flags, _FILE_MODE)
                 opened.callback(os.close, descriptor)
                 _write_whole(descriptor, data)
