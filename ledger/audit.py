@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from samebits.cas.digest import Digest
@@ -19,8 +20,10 @@ from samebits.ledger.keys import VerifierKey
 from samebits.ledger.merkle import CompactRange
 from samebits.ledger.storage import LogStorage
 from samebits.ledger.tile_audit import tile_problems
+from samebits.ledger.tiles import TILE_WIDTH
 
 _BATCH: Final = 512  # entries read in one view, and checked by one worker at once
+_MAX_PROBLEMS: Final = 1_000  # of entries; a log may claim any size and lack everything
 
 MIN_SHARED_ENTRIES: Final = 5_000  # starting processes takes as long as checking some thousands of entries
 
@@ -30,17 +33,20 @@ class AuditProblem:
     """One thing that is wrong with a log. Example: ``entry 17 (run ab12cd34ef56ab78): signature by ... does not
     verify``."""
 
-    index: int | None  # the entry, or None for a file of the log or a checkpoint that was given
+    index: int | None  # the (first) entry, or None for a file of the log or a checkpoint that was given
     run: Digest | None  # the run that the entry is about, where its bytes still say so
     problem: str
     source: str = ""  # of a checkpoint that was given: where it is from
     notes: tuple[bytes, ...] = ()  # signed checkpoints that contradict each other: they prove the problem to anybody
     file: str = "checkpoint"
+    count: int = 1  # entries that it is about; more than one only where a bundle can't be read
 
     def __str__(self) -> str:
         if self.index is None:
             return f"{self.file}{self.source and ' '}{self.source}: {self.problem}"
         run = f" (run {str(self.run)[:16]})" if self.run is not None else ""
+        if self.count > 1:
+            return f"entries {self.index} to {self.index + self.count - 1}: {self.problem}"
         return f"entry {self.index}{run}: {self.problem}"
 
 
@@ -96,7 +102,14 @@ class _Auditor:
                 except ChainError as error:
                     problem = error.problem
         if problem:
-            self.problems.append(AuditProblem(index, None if link is None else Digest(link.run), problem))
+            run = None if link is None else Digest(link.run)
+            self.problems.append(AuditProblem(index, run, problem, count=checked.width))
+
+    def stop(self, index: int, size: int) -> None:
+        """Leave out the entries [index, size)."""
+        self.tree = None
+        said = f"and more: not checked, after {_MAX_PROBLEMS} problems"
+        self.problems.append(AuditProblem(index, None, said, count=size - index))
 
     def check_checkpoint(self, note: bytes | None, size: int, log_key: VerifierKey) -> None:
         """Check the stored checkpoint against the entries."""
@@ -152,10 +165,12 @@ def audit_log(
         note, size = view.checkpoint(), view.size()
     index = 0
     processes = workers if size >= MIN_SHARED_ENTRIES else 1
-    for checked in check_slices(_stored(storage, size), processes):
-        for entry in checked:
-            auditor.add(index, entry)
-            index += 1
+    for entry in chain.from_iterable(check_slices(_stored(storage, size), processes)):
+        if len(auditor.problems) == _MAX_PROBLEMS:
+            auditor.stop(index, size)
+            break
+        auditor.add(index, entry)
+        index += entry.width
     auditor.check_checkpoint(note, size, log_key)
     for source, old in known.items():
         auditor.check_known(source, old, note, size, log_key)
@@ -193,6 +208,8 @@ def _stored(storage: LogStorage, size: int) -> Iterator[Slice]:
             try:
                 batch: list[bytes | Missing] = [*view.entries(start, stop)]
             except MissingEntryError as error:
-                batch = [*view.entries(start, error.index), Missing(error.reason)]
+                gone = min(stop, (error.index | TILE_WIDTH - 1) + 1) - error.index  # the rest of its bundle
+                batch = [*view.entries(start, error.index), Missing(error.reason, gone)]
+                stop = error.index + gone
         yield batch
-        start += len(batch)
+        start = stop

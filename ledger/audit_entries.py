@@ -17,9 +17,10 @@ from samebits.ledger.merkle import leaf_hash
 
 
 class Missing(NamedTuple):
-    """Stands for an entry that can't be read."""
+    """Stands for entries that follow one another and can't be read."""
 
     reason: str  # may be empty
+    width: int = 1
 
 
 Slice = Sequence[bytes | Missing]  # entries that follow one another
@@ -32,6 +33,7 @@ class CheckedEntry(NamedTuple):
     leaf: bytes | None  # leaf hash; None: the entry is missing
     link: Link | None  # None: not an entry
     problem: str  # empty: form and signature are good
+    width: int = 1  # entries; more than one only of missing ones
 
 
 def check_entries(entries: Slice) -> list[CheckedEntry]:
@@ -65,6 +67,10 @@ def check_slices(slices: Iterable[Slice], workers: int) -> Iterator[list[Checked
 
 
 def _submit(pool: ProcessPoolExecutor, entries: Slice) -> Future[list[CheckedEntry]]:
+    if all(isinstance(data, Missing) for data in entries):  # no work, and no reason to start processes
+        done: Future[list[CheckedEntry]] = Future()
+        done.set_result(check_entries(entries))
+        return done
     try:
         return pool.submit(check_entries, entries)
     except (BrokenProcessPool, OSError) as error:
@@ -82,7 +88,7 @@ def _result(entries: Slice, checked: Future[list[CheckedEntry]]) -> list[Checked
 
 def _check_entry(data: bytes | Missing) -> CheckedEntry:
     if isinstance(data, Missing):
-        return CheckedEntry(None, None, f"missing ({data.reason})" if data.reason else "missing")
+        return CheckedEntry(None, None, f"missing ({data.reason})" if data.reason else "missing", data.width)
     leaf = leaf_hash(data)
     try:
         entry = decode_entry(data)

@@ -18,7 +18,7 @@ from samebits.cas.locks import open_exclusive
 _THREADS: Final = 8
 _FILES_AT_ONCE: Final = 64  # that are open
 _FILE_MODE: Final = 0o644
-NEW_SUFFIX: Final = ".new"
+_NEW_SUFFIX: Final = ".new"
 
 
 class DurableWriter:
@@ -58,22 +58,35 @@ class DurableWriter:
             raise
 
     def prepare(self, files: Mapping[Path, bytes]) -> None:
-        """Write what `replace` puts in the place of these files."""
+        """Write what `replace` puts in the place of these files; it is durable under its own names then."""
         with ExitStack() as opened:
             to_sync = []
             for path, data in files.items():
-                new = path.with_name(path.name + NEW_SUFFIX)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+                new = new_path(path)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
                 descriptor = os.open(new, flags, _FILE_MODE)
                 opened.callback(os.close, descriptor)
                 _write_whole(descriptor, data)
+                to_sync.append(descriptor)
+            for folder in {path.parent for path in files}:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, descriptor)
                 to_sync.append(descriptor)
             self._sync(to_sync)
 
     def replace(self, path: Path) -> None:
         """Put what was prepared in the place of a file."""
-        path.with_name(path.name + NEW_SUFFIX).replace(path)
+        new_path(path).replace(path)
         sync_folder(path.parent)
+
+    def replace_left(self, path: Path) -> None:
+        """Put what another process prepared, and perhaps did not sync, in the place of a file."""
+        descriptor = os.open(new_path(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self.replace(path)
 
     def close(self) -> None:
         """End the threads."""
@@ -91,6 +104,11 @@ class DurableWriter:
         for error in errors:
             if error is not None:
                 raise error
+
+
+def new_path(path: Path) -> Path:
+    """Return where that is which is to take the place of a file."""
+    return path.with_name(path.name + _NEW_SUFFIX)
 
 
 @contextmanager

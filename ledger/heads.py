@@ -17,6 +17,8 @@ from typing import Final
 import platformdirs
 
 from samebits.ledger.durable import locked, make_folder
+from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger.regular_file import read_regular
 
 STATE_VARIABLE: Final = "SAMEBITS_STATE"
 _FOLDER: Final = "heads"
@@ -46,6 +48,6 @@ class HeadFile:
     def read(self) -> bytes | None:
         """Return the signed note, or None if this machine knows of none."""
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path, MAX_NOTE_SIZE_BYTES)[0]
         except FileNotFoundError:
             return None

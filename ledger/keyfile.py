@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from samebits.ledger.errors import KeyFileError, NoteFormatError
 from samebits.ledger.keys import SigningKey
+from samebits.ledger.regular_file import read_regular
 
 _MAX_SIZE_BYTES: Final = 4096
 _OTHERS: Final = 0o077
@@ -49,18 +50,13 @@ def read_key(path: Path, parse: Callable[[str], Key]) -> Key | None:
     `parse` reads the text, and raises NoteFormatError.
     """
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError(path, "not a regular file")
-            if status.st_mode & _OTHERS:
-                mode = stat.S_IMODE(status.st_mode)
-                raise KeyFileError(path, f"others may use it (mode {mode:04o}); run: chmod 600 {path}")
-            content = file.read(_MAX_SIZE_BYTES + 1)
+        content, mode = read_regular(path, _MAX_SIZE_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}") from error
+    if mode & _OTHERS:
+        raise KeyFileError(path, f"others may use it (mode {stat.S_IMODE(mode):04o}); run: chmod 600 {path}")
     try:
         return parse(content.decode().removesuffix("\n"))
     except (UnicodeDecodeError, NoteFormatError) as error:

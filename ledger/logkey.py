@@ -17,10 +17,12 @@ from typing import Final
 from samebits.ledger.errors import KeyFileError, NoteFormatError, StorageError
 from samebits.ledger.keyfile import find_key, store_key, sync_directory
 from samebits.ledger.keys import SEED_SIZE_BYTES, SigningKey, VerifierKey
+from samebits.ledger.regular_file import read_regular
 from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 PRIVATE_NAME: Final = "log.key"
 PUBLIC_NAME: Final = "log.pub"
+_MAX_PUBLIC_SIZE_BYTES: Final = 4096
 ORIGIN_PREFIX: Final = "samebits.local/log/"
 
 
@@ -57,7 +59,7 @@ def load_log_verifier(directory: Path) -> VerifierKey:
     """Return the public key of the log from `log.pub`; raises StorageError."""
     path = directory / PUBLIC_NAME
     try:
-        key = VerifierKey.parse(path.read_bytes().decode().removesuffix("\n"))
+        key = VerifierKey.parse(read_regular(path, _MAX_PUBLIC_SIZE_BYTES)[0].decode().removesuffix("\n"))
     except OSError as error:
         raise StorageError(directory, f"{PUBLIC_NAME} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, NoteFormatError) as error:

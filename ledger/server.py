@@ -19,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from samebits.ledger.errors import TileError
+from samebits.ledger.checkpoint import parse_checkpoint
+from samebits.ledger.errors import LedgerError, NoteFormatError, TileError
 from samebits.ledger.logkey import PUBLIC_NAME
 from samebits.ledger.merkle import HASH_SIZE_BYTES
+from samebits.ledger.note import parse_note
 from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource, read_tile_file
-from samebits.ledger.tile_view import TileLogView
 from samebits.ledger.tiles import (
     ENTRIES_LEVEL,
     ROOT_FOLDER,
@@ -54,7 +55,6 @@ class _LogServer:
     """The endpoints."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         self._source = DirectorySource(directory)
 
     async def checkpoint(self, request: Request) -> Response:
@@ -83,14 +83,22 @@ class _LogServer:
         return Response(data, media_type="text/plain; charset=utf-8", headers={"cache-control": _SHORT})
 
     def _tile(self, tile: Tile) -> Response:
-        signed = tile_at(tile.level, tile.index, TileLogView(self._directory, self._source).size())
-        if signed is None or signed.width < tile.width:
-            return _missing("the log has no such tile")
         try:
+            signed = tile_at(tile.level, tile.index, self._size())
+            if signed is None or signed.width < tile.width:
+                return _missing("the log has no such tile")
             data = self._cut(signed, tile)
-        except TileError:
+        except LedgerError:
             return _unreadable()
         return Response(data, media_type=_BYTES, headers={"cache-control": _IMMUTABLE})
+
+    def _size(self) -> int:
+        """Return the size of the published checkpoint, 0 if there is none that is one; raises TileError."""
+        note = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES)
+        try:
+            return 0 if note is None else parse_checkpoint(parse_note(note)[0]).tree_size
+        except NoteFormatError:
+            return 0
 
     def _cut(self, signed: Tile, tile: Tile) -> bytes:
         """Return a tile out of the one under the checkpoint: a file of its own may be left over from a crash."""

@@ -56,7 +56,24 @@ def _wrong_files(
         except TileError as error:
             yield error
             continue
-        if found is None:
+        if found is None and width in widths:
+            continue  # a writer removed it since: the tile has become full
+        if found is None and not tile.is_full:
+            yield from _wrong_full(source, tile, data)
+        elif found is None:
             yield TileError(narrow.path, "missing")
         elif found != data[: ends[width]]:
             yield TileError(narrow.path, "not what the log's entries give")
+
+
+def _wrong_full(source: DirectorySource, tile: Tile, data: bytes) -> Iterator[TileError]:
+    """Check the full tile in whose favour a partial one was removed."""
+    try:
+        found = source.read(tile.full.path, tile.full.limit_bytes)
+    except TileError as error:
+        yield error
+        return
+    if found is None:
+        yield TileError(tile.path, "missing")
+    elif not found.startswith(data):
+        yield TileError(tile.full.path, "not what the log's entries give")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import zlib
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,6 +9,7 @@ from typing import Final, Protocol
 from samebits.cas.errors import RemoteError
 from samebits.cas.remotes.http_client import HttpClient
 from samebits.ledger.errors import TileError
+from samebits.ledger.regular_file import read_regular
 from samebits.ledger.tiles import Tile, decode_bundle, decode_hashes
 
 MAX_CHECKPOINT_SIZE_BYTES: Final = 1_000_000
@@ -37,13 +36,7 @@ class DirectorySource:
     def read(self, path: str, limit_bytes: int) -> bytes | None:
         """Return a file, or None if there is none; raises TileError if it can't be read or is longer than the limit."""
         try:
-            # a pipe in the place of a tile must not stop us
-            descriptor = os.open(self._directory / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise TileError(path, "not a regular file")
-                return _limited(path, file.read(min(limit_bytes, status.st_size) + 1), limit_bytes)
+            return _limited(path, read_regular(self._directory / path, limit_bytes)[0], limit_bytes)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

@@ -1,13 +1,15 @@
 """A log's storage in static files, as C2SP tlog-tiles lays them out: what a web server can publish as it is.
 
     checkpoint                   the published signed note
+    checkpoint.new               the next one, signed and not published yet
     tile/<L>/<N>[.p/<W>]         hashes (tiles.py)
     tile/entries/<N>[.p/<W>]     entries
     lock                         held by the one writer
 
 An append writes bundles and tiles, then signs, then keeps the head outside the directory (heads.py), then publishes the
 checkpoint; each is durable before the next begins. Nobody reads what is beyond the published checkpoint, so what a
-crash leaves there is written anew, and a head that was signed but not published is published by the next writer.
+crash leaves there is removed, and a head that was signed but not published is published by the next writer. Another
+user's head is not seen, so the signed note is also durable as ``checkpoint.new`` before it is kept as a head.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
-from samebits.ledger.durable import DurableWriter, locked, make_folder
-from samebits.ledger.errors import StorageError
+from samebits.ledger.durable import DurableWriter, locked, make_folder, new_path
+from samebits.ledger.errors import LedgerError, StorageError
 from samebits.ledger.file_errors import errors_named
 from samebits.ledger.heads import HeadFile
 from samebits.ledger.keys import VerifierKey
@@ -155,7 +157,12 @@ class TileLogStorage:
     def _settle(self, verifier: VerifierKey, head_file: HeadFile) -> None:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
         published, head = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES), head_file.read()
-        if self._signed is not None and (self._signed.published, self._signed.head) == (published, head):
+        is_left = new_path(self._path / CHECKPOINT_PATH).exists()
+        if self._signed is not None and (self._signed.published, self._signed.head, False) == (
+            published,
+            head,
+            is_left,
+        ):
             remove_unsigned(self._path, self._signed.edge.tree_size, 0)  # by another process that was killed
             return
         self._signed = None
@@ -164,6 +171,9 @@ class TileLogStorage:
             published = published or self._import_lmdb(signed, verifier)
             retire_lmdb_log(self._path)
         shown = open_own_note(self._path, "its checkpoint", published, verifier)
+        left = self._signed_elsewhere(shown, verifier) if is_left else None
+        if left is not None:
+            published, shown = left
         if shown is None and signed is None:
             if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
                 raise StorageError(self._path, "its checkpoint is gone; restore it from a copy, or start a new log")
@@ -174,14 +184,30 @@ class TileLogStorage:
             assert head is not None
             self._publish(head)  # a crash came between the signature and this
             published = head
-        elif head is None or (shown is not None and signed is not None and signed.tree_size < shown.tree_size):
-            self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
-            head = published
+        else:
+            if head is None or (shown is not None and signed is not None and signed.tree_size < shown.tree_size):
+                self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
+                head = published
+            if left is not None:
+                self._durable.replace_left(self._path / CHECKPOINT_PATH)
         self._signed = _Signed(head, published, edge)
         remove_unsigned(self._path, edge.tree_size, _GAP)
 
+    def _signed_elsewhere(self, shown: Checkpoint | None, verifier: VerifierKey) -> tuple[bytes, Checkpoint] | None:
+        """Return the note in checkpoint.new if it is newer than the published one: it may be a head that another user
+        keeps. Raises StorageError if the files do not hold it."""
+        note = self._source.read(new_path(Path(CHECKPOINT_PATH)).name, MAX_CHECKPOINT_SIZE_BYTES)
+        try:
+            left = open_checkpoint(note or b"", verifier)
+        except LedgerError:
+            return None  # half written: nobody keeps it as a head yet
+        if note is None or (shown is not None and left.tree_size <= shown.tree_size):
+            return None
+        agreed_edge(self._path, self._source, shown, left)
+        return note, left
+
     def _sign_and_publish(self, note: bytes) -> None:
-        """Make a signed head durable, then visible; it counts from the moment that the head file is replaced."""
+        """Make a signed head durable, then visible; it counts from the moment that checkpoint.new is there."""
         assert self._head is not None
         with errors_named(self._path, self._head):
             self._durable.prepare({self._head.path: note, self._path / CHECKPOINT_PATH: note})

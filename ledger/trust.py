@@ -13,7 +13,6 @@ An entry holds its author's 32 bytes of public key and no name, so those decide;
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from samebits.ledger.bodies import EntryKind
 from samebits.ledger.errors import NoteFormatError, TrustFileError
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.logkey import log_origin
+from samebits.ledger.regular_file import read_regular
 
 TrustedAs: TypeAlias = Literal["log", "author", "author:runs", "author:verdicts"]
 ROLES: Final[tuple[TrustedAs, ...]] = ("log", "author", "author:runs", "author:verdicts")
@@ -150,18 +150,13 @@ def parse_line(path: Path, number: int, line: str) -> TrustedKey | None:
 def read_trust_text(path: Path) -> str:
     """Return the text of a trust file, empty if there is none; raises TrustFileError, also if others may write it."""
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise TrustFileError(path, "not a regular file")
-            if status.st_mode & _WRITABLE_BY_OTHERS:
-                mode = stat.S_IMODE(status.st_mode)
-                raise TrustFileError(path, f"others may write it (mode {mode:04o}); run: chmod go-w {path}")
-            content = file.read(MAX_SIZE_BYTES + 1)
+        content, mode = read_regular(path, MAX_SIZE_BYTES)
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise TrustFileError(path, f"cannot be read: {error.strerror}") from error
+    if mode & _WRITABLE_BY_OTHERS:
+        raise TrustFileError(path, f"others may write it (mode {stat.S_IMODE(mode):04o}); run: chmod go-w {path}")
     if len(content) > MAX_SIZE_BYTES:
         raise TrustFileError(path, f"longer than {MAX_SIZE_BYTES} bytes")
     try:

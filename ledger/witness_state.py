@@ -24,6 +24,7 @@ from samebits.ledger.cosignature import WitnessSigningKey
 from samebits.ledger.errors import KeyFileError, StorageError
 from samebits.ledger.keyfile import read_key, sync_directory, write_key
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger.regular_file import read_regular
 from samebits.ledger.witness_protocol import hash_origin
 
 KEY_NAME: Final = "witness.key"
@@ -78,8 +79,7 @@ class WitnessState:
         """Return the last note that was written for a log, None if there never was one; raises StorageError."""
         with self._errors_named():
             try:
-                with (self._directory / origin_hash / _CHECKPOINT_NAME).open("rb") as file:
-                    return file.read(MAX_NOTE_SIZE_BYTES + 1)
+                return read_regular(self._directory / origin_hash / _CHECKPOINT_NAME, MAX_NOTE_SIZE_BYTES)[0]
             except FileNotFoundError:
                 return None
 

@@ -181,12 +181,15 @@ class PowerCut(WatchedOs):
         self._names.pop(path, None)
 
     def _before_replace(self, source: Path, target: Path) -> None:
-        before = target.read_bytes() if target.exists() else None
+        before, after = target.read_bytes() if target.exists() else None, source.read_bytes()
         if str(source) in self._unsynced:
             self._unsynced.discard(str(source))
             self._unsynced.add(str(target))
 
         def undo() -> None:
+            source.write_bytes(after)  # a rename is undone whole
+            if str(target) in self._unsynced:
+                self._unsynced.add(str(source))
             if before is None:
                 target.unlink(missing_ok=True)
             else:

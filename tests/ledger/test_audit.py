@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.ledger.raw_logs import raw_log
 
+from samebits.ledger.audit import audit_log
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.entry import Entry, encode_entry, entry_address
 from samebits.ledger.errors import AuditError, LedgerError, StorageError
 from samebits.ledger.keyfile import load_key
 from samebits.ledger.log import Log
 from samebits.ledger.merkle import root_hash
-from samebits.ledger.tiles import Tile, decode_bundle, encode_bundle
+from samebits.ledger.tile_audit import tile_problems
+from samebits.ledger.tiles import Tile, decode_bundle, encode_bundle, tile_at
 
 Make = Callable[..., Entry]
 MakeMany = Callable[..., list[Entry]]
@@ -101,7 +106,7 @@ def test_audit_finds_removed_and_added_entries(small: Log, make_run: Make) -> No
     data = file.read_bytes()
     more = data + encode_bundle([encode_entry(make_run(small.origin, 5))])
     file.write_bytes(data[:-1])
-    assert str(small.audit().problems[0]) == "entry 0: missing (tile/entries/000.p/4: ends before its entry 3)"
+    assert str(small.audit().problems[0]) == "entries 0 to 3: missing (tile/entries/000.p/4: ends before its entry 3)"
     file.write_bytes(more)
     assert " bytes behind its 4 entries)" in str(small.audit().problems[0])
     file.unlink()
@@ -128,7 +133,7 @@ def test_audit_names_every_changed_tile(log: Log, make_entries: MakeMany) -> Non
         path.write_bytes(wrong)
         problems = [str(problem) for problem in log.audit().problems]
         if name in ("tile/entries/000", "tile/entries/001.p/44"):
-            assert problems[0].startswith("entry ")
+            assert problems[0].startswith(("entry ", "entries "))
         else:
             assert problems == [f"{name}: not what the log's entries give"]
         path.write_bytes(data + b"x")
@@ -194,3 +199,51 @@ def test_log_raises_for_damage_before_it_signs_or_returns_anything(
     assert entry_address(small.entry(4)) == entry_address(more)
     problems = [str(problem) for problem in small.audit().problems]  # what readers of the old checkpoint would get
     assert problems == ["tile/entries/000.p/4: not what the log's entries give"]
+
+
+def test_tiles_that_became_full_while_they_are_checked_are_no_damage(tmp_path: Path) -> None:
+    """The writer removes the partial ones then."""
+    log = raw_log(tmp_path, 100, 200, 300)
+    assert list(tile_problems(log.directory, 200)) == []
+    full = log.directory / "tile/0/000"
+    full.write_bytes(bytes(32) + full.read_bytes()[32:])
+    wrong = "tile/0/000: not what the log's entries give"
+    assert [str(problem) for problem in tile_problems(log.directory, 200)] == [wrong]
+    full.unlink()
+    assert [str(problem) for problem in tile_problems(log.directory, 200)] == ["tile/0/000.p/200: missing"]
+
+
+def test_audit_beside_a_writer_finds_nothing(tmp_path: Path) -> None:
+    log, ended = raw_log(tmp_path, 0), threading.Event()
+
+    def grow() -> None:
+        while not ended.is_set():
+            log.grow(log.size + 51)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        while (size := log.size) < 2_000:
+            assert list(tile_problems(log.directory, size)) == []
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_audit_of_a_log_that_claims_a_trillion_entries_ends(small: Log, tmp_path: Path) -> None:
+    directory = small._storage.path
+    size, key = 10**12, load_key(directory / "log.key")
+    put_checkpoint(small, sign_checkpoint(Checkpoint(small.origin, size, bytes(32)), key).encode())
+    last = tile_at(-1, (size - 1) >> 8, size)
+    assert last is not None
+    file = directory / last.path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(encode_bundle([b"x"] * last.width))
+    start = time.monotonic()
+    audit = audit_log(small._storage, key.verifier, workers=4)
+    assert time.monotonic() - start < 5  # seconds; one by one it would be years
+    problems = [str(problem) for problem in audit.problems]
+    assert problems[1] == "entries 256 to 511: missing (tile/entries/001: missing)"
+    assert problems[1_000].endswith("to 999999999999: and more: not checked, after 1000 problems")
+    assert len(problems) == 1_001
+    assert audit.root_hash is None

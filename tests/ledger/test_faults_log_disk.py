@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_call_that_fails(
         assert ("Input/output error" if code == errno.EIO else "No space left on device") in text
         with WatchedOs(folder).installed():
             size = check_log(folder, before, after)
-            is_signed = number > names.index(f"replace /state/heads/{log.key.name[-16:]}") + 1
+            is_signed = number > names.index("write /log/checkpoint.new") + 1
             assert size == (after if is_signed else -1 if before is None else before)
             log.append([raw_entry(index) for index in range(max(size, 0), after + 5)])  # who saw the error goes on
             go_on(folder, after + 7)
@@ -137,6 +138,37 @@ def test_power_that_goes(
             size = check_log(folder, before, after)
             assert not acknowledged or size == after
             go_on(folder, after + 7)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("before", "after"), [(None, 0), (3, 70), (250, 520)])
+def test_another_user_goes_on_after_a_crash(before: int | None, after: int, chance: float, tmp_path: Path) -> None:
+    """He does not see the head that was kept, and signed another tree of its size. Chance 0: only the process died."""
+    names = count_calls(tmp_path / "count", before, after)
+    source = random.Random(f"{before} {after} {chance}")
+    for number in range(1, len(names) + 2):
+        folder = tmp_path / str(number)
+        with WatchedOs(folder).installed():
+            log = log_at(folder, before).again()
+            alive = log.again(state_folder=folder / "alive")  # another user's, who has it open
+            if before is not None:
+                with alive.storage.writing():
+                    pass
+        cut = PowerCut(folder, number)
+        with cut.installed(), suppress(PowerCutError):
+            grow_to(log, after)
+        if chance:
+            cut.take_back(source, chance)
+        head = HeadFile(log.key.name, log.state_folder).path
+        with WatchedOs(folder).installed():
+            other = alive if number % 2 else log.again(state_folder=folder / "new")
+            other.append([b"another entry"] * 2)
+            assert other.size == (after if size_of(head) == after else max(other.size - 2, 0)) + 2
+            check_files(other.directory, other.checkpoint)
+            mine = log.again()
+            mine.append([b"and more"])  # refused if the other one signed a fork
+            check_files(mine.directory, mine.checkpoint)
         shutil.rmtree(folder)
 
 

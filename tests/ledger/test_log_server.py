@@ -92,6 +92,21 @@ def test_server_keeps_what_was_never_signed_to_itself(url: str, log: RawLog) -> 
     assert ask(url, "/tile/0/001.p/43")[:2] == (200, signed[: 43 * 32])
 
 
+@pytest.mark.parametrize("checkpoint", [None, b"", b"samebits.local/log/x\n300\n", b"x" * 1_000_001, "folder"])
+def test_server_gives_out_no_tiles_without_a_checkpoint(url: str, log: RawLog, checkpoint: bytes | str | None) -> None:
+    """What files there are says nothing of what was signed."""
+    path = log.directory / "checkpoint"
+    path.unlink()
+    if isinstance(checkpoint, bytes):
+        path.write_bytes(checkpoint)
+    elif checkpoint is not None:
+        path.mkdir()
+    wanted = 404 if checkpoint is None or (isinstance(checkpoint, bytes) and len(checkpoint) < 1_000_000) else 500
+    for name in ("tile/0/000", "tile/0/001.p/44", "tile/entries/000", "tile/entries/001.p/44", "tile/1/000.p/1"):
+        status, data, headers = ask(url, f"/{name}")
+        assert (status, data.count(b"\n"), headers["cache-control"]) == (wanted, 1, "no-cache")
+
+
 def test_server_takes_nothing(url: str) -> None:
     for path in ("/checkpoint", "/tile/0/000", "/log.pub"):
         for method in ("PUT", "POST", "DELETE"):
