@@ -131,7 +131,7 @@ class Log:
         return checkpoint
 
     def entry(self, index: int) -> Entry:
-        """Return an entry; raises EntryNotFoundError."""
+        """Return an entry, its signature not verified; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
             size = session.state.tree.tree_size
             if not 0 <= index < size:
@@ -139,7 +139,10 @@ class Log:
             return session.read(index, index + 1)[0][1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
-        """Return the entries [start, stop), to the end if there is no stop. Raises StorageError for a damaged one."""
+        """Return the entries [start, stop), to the end if there is no stop; signatures are not verified.
+
+        Raises StorageError for a damaged one.
+        """
         end = self.size if stop is None else min(stop, self.size)
         for first in range(start, end, READ_BATCH):
             with self._sessions.hold() as session:
@@ -148,7 +151,7 @@ class Log:
                 yield entry
 
     def find(self, address: Digest) -> tuple[int, Entry]:
-        """Return an entry and its index by its address; raises EntryNotFoundError."""
+        """Return an entry, its signature not verified, and its index; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
             index = session.index.find(address.raw)
             if index is None:
@@ -223,8 +226,7 @@ class Log:
         return [(index, entry) for index, _, entry in found]
 
     def search(self, query: Query) -> list[FoundEntry]:
-        """Return the entries that a query means, in their order; their signatures were looked at by whoever appended
-        them, and are again by an audit."""
+        """Return the entries that a query means, in their order, their signatures not verified."""
         with self._sessions.hold() as session:
             rows = session.index.rows
             job = [] if query.job is None else session.read_at(runs_of_job(rows, query.job))
