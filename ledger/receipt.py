@@ -103,9 +103,22 @@ def _read_run(entry: Entry, found: list[bytes]) -> Entry | None:
     if not isinstance(run.body, RunBody) or hash_node(found[1]) != entry.body.run:
         raise ProofError(f"the second entry of the receipt is not run {run_address(entry)}")
     check_entry_signature(run)
-    if isinstance(entry.body, SegmentBody) and run.author != entry.author:
-        raise ProofError(f"the segment is by {entry.author.hex()}, but the run is by {run.author.hex()}")
+    if run.origin != entry.origin:
+        raise ProofError(f"the run was made for log {run.origin}, but the {entry.kind} for {entry.origin}")
+    if isinstance(entry.body, SegmentBody):
+        if run.author != entry.author:
+            raise ProofError(f"the segment is by {entry.author.hex()}, but the run is by {run.author.hex()}")
+        _check_segment(entry, entry.body, run.body)
     return run
+
+
+def _check_segment(entry: Entry, segment: SegmentBody, run: RunBody) -> None:
+    """Check those rules of a run that two entries show; raises ProofError."""
+    if segment.stop_step > run.steps:
+        raise ProofError(f"the segment stops at step {segment.stop_step}, but the run has {run.steps} steps")
+    if (segment.first_step == 0) != (entry.prev == segment.run):
+        follows = "the run's own entry" if entry.prev == segment.run else f"entry {entry.prev}"
+        raise ProofError(f"the segment starts at step {segment.first_step}, but follows {follows}")
 
 
 def _framed(entry: bytes) -> bytes:
