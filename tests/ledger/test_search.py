@@ -89,6 +89,14 @@ def test_search_finds_by_each_field(
         log.search(Query())
 
 
+@pytest.mark.parametrize("time", [-1, 2**63, 2**70])
+def test_query_refuses_times_that_no_entry_can_have(time: int, log: Log) -> None:
+    for name in ("since", "until"):
+        with pytest.raises(ValueError, match="a time is from 0"):
+            Query(**{name: time})  # type: ignore[arg-type]
+    assert log.search(Query(since=2**63 - 1, until=2**63 - 1)) == []
+
+
 def test_search_sees_all_roles_of_an_artifact(log: Log, author: SigningKey) -> None:
     add_run(log, author, JOBS[0], [BASE, BASE])
     assert [found.roles for found in log.search(Query(artifact=BASE))] == [("state_in", "state_out")]
