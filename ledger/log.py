@@ -38,7 +38,7 @@ from samebits.ledger.search_rows import (
     list_runs,
     scan_indexes,
 )
-from samebits.ledger.sessions import Session, Sessions
+from samebits.ledger.sessions import Session, Sessions, retried
 from samebits.ledger.storage import LogStorage, Sign
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
@@ -105,6 +105,7 @@ class Log:
         with self._sessions.hold() as session:
             return session.state.tree.tree_size
 
+    @retried
     def append(self, entries: Sequence[Entry]) -> Checkpoint:
         """Add entries at the end, all or none, and return the new checkpoint, which is durable by then.
 
@@ -130,6 +131,7 @@ class Log:
                 session.grew(session.writer.append(encoded, _signer(checkpoint, self._key)), tree, rows.own)
         return checkpoint
 
+    @retried
     def entry(self, index: int) -> Entry:
         """Return an entry, its signature not verified; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
@@ -145,11 +147,10 @@ class Log:
         """
         end = self.size if stop is None else min(stop, self.size)
         for first in range(start, end, READ_BATCH):
-            with self._sessions.hold() as session:
-                batch = session.read(first, min(first + READ_BATCH, end))
-            for _, entry in batch:
+            for _, entry in self._read(first, min(first + READ_BATCH, end)):
                 yield entry
 
+    @retried
     def find(self, address: Digest) -> tuple[int, Entry]:
         """Return an entry, its signature not verified, and its index; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
@@ -206,16 +207,19 @@ class Log:
             session.writer.republish(published.encode())
         return published
 
+    @retried
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
         with self._sessions.hold() as session:
             return [self._chain(session, run) for run in list_runs(session.index.rows)]
 
+    @retried
     def chain(self, run_address: Digest) -> RunChain:
         """Return the chain of a run, signatures verified; raises ChainError and RunNotFoundError."""
         with self._sessions.hold() as session:
             return self._chain(session, run_address)
 
+    @retried
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""
         with self._sessions.hold() as session:
@@ -225,6 +229,7 @@ class Log:
             self._check_signature(index, address, entry)
         return [(index, entry) for index, _, entry in found]
 
+    @retried
     def search(self, query: Query) -> list[FoundEntry]:
         """Return the entries that a query means, in their order, their signatures not verified."""
         with self._sessions.hold() as session:
@@ -233,16 +238,19 @@ class Log:
             found = search_indexes(rows, query, [run for _, run, _ in job])
             return [FoundEntry(*item, found[item[0]]) for item in session.read_at(list(found))]
 
+    @retried
     def artifacts(self) -> list[Digest]:
         """Return every address that an entry names: jobs, states, lists of commits and kernels."""
         with self._sessions.hold() as session:
             return list_artifacts(session.index.rows)
 
+    @retried
     def find_address(self, text: str, names: tuple[Named, ...] = ("entry", "artifact")) -> Digest | None:
         """Return the address that a text or its beginning names, None if there is none; raises LedgerError."""
         with self._sessions.hold() as session:
             return find_address(session.index.rows, text, names)
 
+    @retried
     def lineage(self, address: Digest) -> Lineage:
         """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
         with self._sessions.hold() as session:
@@ -279,6 +287,11 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @retried
+    def _read(self, start: int, stop: int) -> list[tuple[Digest, Entry]]:
+        with self._sessions.hold() as session:
+            return session.read(start, stop)
 
     def _chain(self, session: Session, run: Digest) -> RunChain:
         head = session.index.head(run.raw)
