@@ -8,15 +8,14 @@ from types import TracebackType
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.audit import LogAudit, audit_log
-from samebits.ledger.chain import ChainBuilder, RunChain, check_chain_signatures
+from samebits.ledger.chain import ChainBuilder, RunChain
+from samebits.ledger.checked import CheckedSignatures
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry
+from samebits.ledger.entry import Entry, decode_entry, encode_entry
 from samebits.ledger.errors import (
-    ChainError,
     EntryNotFoundError,
     IndexFileError,
     RunNotFoundError,
-    SignatureError,
     StaleCheckpointError,
     StorageError,
 )
@@ -59,7 +58,7 @@ class Log:
         self._verifier = verifier
         self._key = key
         self._sessions = Sessions(storage, verifier, index_file)
-        self._checked: set[Digest] = set()  # entries whose signature this process has verified
+        self._checked = CheckedSignatures()
         self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
 
     @classmethod
@@ -122,7 +121,7 @@ class Log:
                 data = encode_entry(entry)
                 address, link = _link(data)
                 index.add(tree.tree_size, link)
-                self._check_signature(tree.tree_size, address, entry)
+                self._checked.check(tree.tree_size, address, entry)
                 add_search_rows(rows, tree.tree_size, link, entry)
                 tree = tree.extended(leaf_hash(data))
                 encoded.append(data)
@@ -226,7 +225,7 @@ class Log:
             rows = scan_indexes(session.index.rows, RUN_ENTRIES + run_address.raw)
             found = session.read_at([index for index, kind in rows if kind == KINDS["verdict"]])
         for index, address, entry in found:
-            self._check_signature(index, address, entry)
+            self._checked.check(index, address, entry)
         return [(index, entry) for index, _, entry in found]
 
     @retried
@@ -305,23 +304,8 @@ class Log:
         chain = builder.build()
         if chain.head.raw != head.head:
             raise IndexFileError(self._storage.path / INDEX_FOLDER, "does not fit the entries; delete it")
-        return self._verified(chain)
-
-    def _verified(self, chain: RunChain) -> RunChain:
-        """Return the chain after verifying the signatures that this process has not verified yet."""
-        addresses = {address for _, address, _ in chain.items()}
-        if not addresses <= self._checked:
-            check_chain_signatures(chain)
-            self._checked |= addresses
+        self._checked.check_chain(chain)
         return chain
-
-    def _check_signature(self, index: int, address: Digest, entry: Entry) -> None:
-        if address not in self._checked:
-            try:
-                check_entry_signature(entry)
-            except SignatureError as error:
-                raise ChainError(index, address, str(error)) from None
-            self._checked.add(address)
 
 
 def _signer(checkpoint: Checkpoint, key: SigningKey) -> Sign:
