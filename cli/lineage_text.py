@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from samebits.cas import CasError, Digest, Store
 from samebits.cli.output import time_text
@@ -12,6 +12,7 @@ from samebits.exec.job import JobSpec
 from samebits.ledger import Lineage, RunOfJob, RunPart
 
 _PartKey = tuple[Digest, int]  # run, stop step
+_SHOWN: Final = 20  # runs of one job, from one state, or that made one: anyone may append as many as they like
 
 
 def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
@@ -21,6 +22,7 @@ def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
         yield "  no run of this ledger made it; " + _used(lineage)
         return
     shown: set[_PartKey] = set()
+    told: set[Digest] = set()  # jobs and states, the forks of which are shown above
     waiting = [(1, part) for part in reversed(lineage.made_by)]
     while waiting:
         depth, part = waiting.pop()
@@ -30,10 +32,12 @@ def lineage_lines(lineage: Lineage, store: Store | None) -> Iterator[str]:
             yield f"{indent}  (shown above)"
             continue
         shown.add(_key(part))
-        yield from (f"{indent}  {line}" for line in _part_lines(part, lineage, store))
-        makers = lineage.makers(part)
+        yield from (f"{indent}  {line}" for line in _part_lines(part, lineage, store, told))
+        makers, are_more = _makers(lineage, part)
         root = "" if makers else f"  ({_root(part, store)})"
         yield f"{indent}  started from state {part.state_in}{root}"
+        if are_more:
+            yield f"{indent}    made by more than {_SHOWN} runs, the first of which are:"
         waiting.extend((depth + 2, maker) for maker in reversed(makers))
 
 
@@ -45,16 +49,38 @@ def lineage_fields(lineage: Lineage, store: Store | None) -> dict[str, Any]:
         part = waiting.pop()
         if _key(part) not in parts:
             parts[_key(part)] = part
-            waiting.extend(reversed(lineage.makers(part)))
+            waiting.extend(reversed(_makers(lineage, part)[0]))
     return {
         "address": lineage.address,
         "made_by": [_name(part) for part in lineage.made_by],
         "used_by": list(lineage.used_by),
         "parts": [_part_fields(part, lineage, store) for part in parts.values()],
+        "runs_of_jobs": {str(job): _runs_fields(lineage.runs[job]) for job in {part.job: 0 for part in parts.values()}},
+        "runs_from_states": {
+            str(state): {"count": len(runs), "runs": runs[:_SHOWN]}
+            for state in {part.state_in: 0 for part in parts.values()}
+            for runs in [lineage.starts[state]]
+        },
     }
 
 
+def _runs_fields(runs: tuple[RunOfJob, ...]) -> dict[str, Any]:
+    """Return the first runs of a job, and how many there are."""
+    listed = [
+        {"run": run.run, "run_entry": run.index, "next_step": run.next_step, "state": run.state}
+        for run in runs[:_SHOWN]
+    ]
+    return {"count": len(runs), "runs": listed}
+
+
+def _makers(lineage: Lineage, part: RunPart) -> tuple[tuple[RunPart, ...], bool]:
+    """Return the first that made the state which a part started from, and whether there are more."""
+    makers = lineage.makers(part, _SHOWN + 1)
+    return makers[:_SHOWN], len(makers) > _SHOWN
+
+
 def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[str, Any]:
+    makers, are_more = _makers(lineage, part)
     return {
         "part": _name(part),
         "run": part.run,
@@ -70,16 +96,12 @@ def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[s
         "job_parts": _job_parts(part.job, store),
         "state_in": part.state_in,
         "state_out": part.state_out,
-        "started_from": [_name(maker) for maker in lineage.makers(part)],
-        "other_runs": [
-            {"run": other.run, "run_entry": other.index, "next_step": other.next_step, "state": other.state}
-            for other in lineage.other_runs(part)
-        ],
-        "branches": lineage.branches(part),
+        "started_from": [_name(maker) for maker in makers],
+        "started_from_more": are_more,
     }
 
 
-def _part_lines(part: RunPart, lineage: Lineage, store: Store | None) -> Iterator[str]:
+def _part_lines(part: RunPart, lineage: Lineage, store: Store | None, told: set[Digest]) -> Iterator[str]:
     count = len(part.segments)
     entries = f"entries {part.first_index}..{part.last_index}" if count > 1 else f"entry {part.first_index}"
     time = "" if part.time is None else f", {time_text(part.time)} by its clock"
@@ -90,10 +112,20 @@ def _part_lines(part: RunPart, lineage: Lineage, store: Store | None) -> Iterato
     yield from (f"  {name} {address}" for name, address in parts.items())
     if not parts:
         yield "  (not in this store)"
-    for other in lineage.other_runs(part):
-        yield f"fork: run {other.run} (entry {other.index}) of the same job {_relation(other, part)}"
-    for run in lineage.branches(part):
-        yield f"fork: run {run} starts from the same state"
+    if part.job not in told:
+        for other in lineage.other_runs(part, _SHOWN):
+            yield f"fork: run {other.run} (entry {other.index}) of the same job {_relation(other, part)}"
+        yield from _more(len(lineage.runs[part.job]) - 1, "of the same job")
+    if part.state_in not in told:
+        for run in lineage.branches(part, _SHOWN):
+            yield f"fork: run {run} starts from the same state"
+        yield from _more(len(lineage.starts[part.state_in]) - 1, "that start from the same state")
+    told |= {part.job, part.state_in}
+
+
+def _more(count: int, what: str) -> Iterator[str]:
+    if count > _SHOWN:
+        yield f"fork: and {count - _SHOWN} more runs {what}"
 
 
 def _job_parts(job: Digest, store: Store | None) -> dict[str, Digest]:

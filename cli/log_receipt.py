@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
+from samebits.cas.files import replacing_file
 from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
@@ -51,7 +52,8 @@ def prove_command(
             address = _head(log, address)
         proof = make_receipt(log, address)
         cosigned = open_cosigned(proof.checkpoint.encode(), rule or _policy_of(log.verifier), log.verifier)
-    output.write_text(format_proof(proof))
+    with replacing_file(output) as file:
+        file.write(format_proof(proof).encode())
     fields: dict[str, object] = {
         "receipt": str(output),
         "entry": address,

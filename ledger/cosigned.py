@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from samebits.ledger.checkpoint import Checkpoint, parse_checkpoint
 from samebits.ledger.cosignature import find_cosignature
 from samebits.ledger.errors import QuorumError, SignatureError
 from samebits.ledger.keys import VerifierKey
-from samebits.ledger.note import parse_note
+from samebits.ledger.note import open_note, parse_note
 from samebits.ledger.policy import Policy
 
 
@@ -38,10 +38,12 @@ def open_cosigned(note: bytes, policy: Policy, log_key: VerifierKey | None = Non
     does not verify, and QuorumError naming the witnesses that are missing.
     """
     text, signatures = parse_note(note)
-    key = _log_key(parse_checkpoint(text).origin, policy, log_key)
-    checkpoint = open_checkpoint(note, key)
+    checkpoint = parse_checkpoint(text)
+    keys = _log_keys(checkpoint.origin, policy, log_key)
+    signer = open_note(note, keys).verified[0]
+    key = next(key for key in keys if key.key_id == signer.key_id)
     witnessings = []
-    known = {(key.name, key.key_id)}
+    known = {(key.name, key.key_id) for key in keys}
     for witness in policy.witnesses:
         cosignature = find_cosignature(witness.key, text, signatures)
         known.add((witness.key.name, witness.key.key_id))
@@ -54,15 +56,14 @@ def open_cosigned(note: bytes, policy: Policy, log_key: VerifierKey | None = Non
     return CosignedCheckpoint(checkpoint, key, tuple(witnessings), unknown)
 
 
-def _log_key(origin: str, policy: Policy, log_key: VerifierKey | None) -> VerifierKey:
-    """Return the key that must have signed for this origin; raises SignatureError."""
+def _log_keys(origin: str, policy: Policy, log_key: VerifierKey | None) -> list[VerifierKey]:
+    """Return the keys of this origin, one of which must have signed; raises SignatureError if there is none."""
     keys = [log.key for log in policy.logs]
     if log_key is not None:
         if keys and log_key not in keys:
             raise SignatureError(f"the policy does not name log {log_key.name} (or another key of it)")
         keys = [log_key]
-    for key in keys:
-        if key.name == origin:
-            return key
+    if found := [key for key in keys if key.name == origin]:
+        return found
     names = ", ".join(key.name for key in keys) or "no log"
     raise SignatureError(f"it is of log {origin}, but {names} is wanted")

@@ -109,9 +109,7 @@ class IndexFile:
                 return cls(directory, acquire(directory / DATA_NAME, lambda: _open_environment(directory)))
             except (OSError, lmdb.Error):
                 if attempt == 1:
-                    with suppress(OSError):
-                        for name in (DATA_NAME, _LOCK_NAME):
-                            (directory / name).unlink(missing_ok=True)
+                    _remove_files(directory)
         return None
 
     @contextmanager
@@ -141,6 +139,11 @@ class IndexFile:
             self._closed = True
             release(self._shared)
 
+    def discard(self) -> None:
+        """Let go of the file, and remove it where that is allowed: it is damaged."""
+        self.close()
+        _remove_files(self._directory)
+
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[Any]:
         if self._closed or os.getpid() != self._pid:
@@ -154,6 +157,17 @@ class IndexFile:
                 self._shared.leave()
         except lmdb.Error as error:
             raise IndexFileError(self._directory, str(error)) from error
+
+
+def is_damage(error: IndexFileError) -> bool:
+    """Return whether the file itself is bad, and not only out of reach."""
+    return isinstance(error.__cause__, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError)
+
+
+def _remove_files(directory: Path) -> None:
+    with suppress(OSError):
+        for name in (DATA_NAME, _LOCK_NAME):
+            (directory / name).unlink(missing_ok=True)
 
 
 def _open_environment(directory: Path) -> SharedEnvironment:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 from samebits.cas.digest import Digest
 from samebits.ledger.bodies import SegmentBody, VerdictBody
@@ -64,17 +65,21 @@ class Lineage:
     runs: Mapping[Digest, tuple[RunOfJob, ...]]  # all runs of each job on the way
     starts: Mapping[Digest, tuple[Digest, ...]]  # all runs, of any job, that start from each state on the way
 
-    def makers(self, part: RunPart) -> tuple[RunPart, ...]:
-        """Return what made the state that a part started from, earlier in the log; nothing for a root."""
-        return tuple(made for made in self.states[part.state_in] if made.last_index < part.first_index)
+    def makers(self, part: RunPart, most: int | None = None) -> tuple[RunPart, ...]:
+        """Return what made the state that a part started from, earlier in the log; nothing for a root.
 
-    def other_runs(self, part: RunPart) -> tuple[RunOfJob, ...]:
-        """Return the other runs of the part's job."""
-        return tuple(run for run in self.runs[part.job] if run.run != part.run)
+        The first so many: a state may have as many makers as anyone appends.
+        """
+        made = self.states[part.state_in]  # in the log's order
+        return tuple(islice(takewhile(lambda one: one.last_index < part.first_index, made), most))
 
-    def branches(self, part: RunPart) -> tuple[Digest, ...]:
-        """Return the other runs that start from the same state."""
-        return tuple(run for run in self.starts[part.state_in] if run != part.run)
+    def other_runs(self, part: RunPart, most: int | None = None) -> tuple[RunOfJob, ...]:
+        """Return the other runs of the part's job, the first so many."""
+        return tuple(islice((run for run in self.runs[part.job] if run.run != part.run), most))
+
+    def branches(self, part: RunPart, most: int | None = None) -> tuple[Digest, ...]:
+        """Return the other runs that start from the same state, the first so many."""
+        return tuple(islice((run for run in self.starts[part.state_in] if run != part.run), most))
 
 
 class LineageWalk:

@@ -8,15 +8,14 @@ from types import TracebackType
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.audit import LogAudit, audit_log
-from samebits.ledger.chain import ChainBuilder, RunChain, check_chain_signatures
+from samebits.ledger.chain import ChainBuilder, RunChain
+from samebits.ledger.checked import CheckedSignatures
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry
+from samebits.ledger.entry import Entry, decode_entry, encode_entry
 from samebits.ledger.errors import (
-    ChainError,
     EntryNotFoundError,
     IndexFileError,
     RunNotFoundError,
-    SignatureError,
     StaleCheckpointError,
     StorageError,
 )
@@ -38,7 +37,7 @@ from samebits.ledger.search_rows import (
     list_runs,
     scan_indexes,
 )
-from samebits.ledger.sessions import Session, Sessions
+from samebits.ledger.sessions import Session, Sessions, retried
 from samebits.ledger.storage import LogStorage, Sign
 from samebits.ledger.tile_reader import TileReader
 from samebits.ledger.tile_storage import TileLogStorage
@@ -59,7 +58,7 @@ class Log:
         self._verifier = verifier
         self._key = key
         self._sessions = Sessions(storage, verifier, index_file)
-        self._checked: set[Digest] = set()  # entries whose signature this process has verified
+        self._checked = CheckedSignatures()
         self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
 
     @classmethod
@@ -105,6 +104,7 @@ class Log:
         with self._sessions.hold() as session:
             return session.state.tree.tree_size
 
+    @retried
     def append(self, entries: Sequence[Entry]) -> Checkpoint:
         """Add entries at the end, all or none, and return the new checkpoint, which is durable by then.
 
@@ -121,7 +121,7 @@ class Log:
                 data = encode_entry(entry)
                 address, link = _link(data)
                 index.add(tree.tree_size, link)
-                self._check_signature(tree.tree_size, address, entry)
+                self._checked.check(tree.tree_size, address, entry)
                 add_search_rows(rows, tree.tree_size, link, entry)
                 tree = tree.extended(leaf_hash(data))
                 encoded.append(data)
@@ -130,8 +130,9 @@ class Log:
                 session.grew(session.writer.append(encoded, _signer(checkpoint, self._key)), tree, rows.own)
         return checkpoint
 
+    @retried
     def entry(self, index: int) -> Entry:
-        """Return an entry; raises EntryNotFoundError."""
+        """Return an entry, its signature not verified; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
             size = session.state.tree.tree_size
             if not 0 <= index < size:
@@ -139,16 +140,18 @@ class Log:
             return session.read(index, index + 1)[0][1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
-        """Return the entries [start, stop), to the end if there is no stop. Raises StorageError for a damaged one."""
+        """Return the entries [start, stop), to the end if there is no stop; signatures are not verified.
+
+        Raises StorageError for a damaged one.
+        """
         end = self.size if stop is None else min(stop, self.size)
         for first in range(start, end, READ_BATCH):
-            with self._sessions.hold() as session:
-                batch = session.read(first, min(first + READ_BATCH, end))
-            for _, entry in batch:
+            for _, entry in self._read(first, min(first + READ_BATCH, end)):
                 yield entry
 
+    @retried
     def find(self, address: Digest) -> tuple[int, Entry]:
-        """Return an entry and its index by its address; raises EntryNotFoundError."""
+        """Return an entry, its signature not verified, and its index; raises EntryNotFoundError."""
         with self._sessions.hold() as session:
             index = session.index.find(address.raw)
             if index is None:
@@ -203,44 +206,50 @@ class Log:
             session.writer.republish(published.encode())
         return published
 
+    @retried
     def runs(self) -> list[RunChain]:
         """Return the chains of all runs in this log, oldest first, signatures verified; raises ChainError."""
         with self._sessions.hold() as session:
             return [self._chain(session, run) for run in list_runs(session.index.rows)]
 
+    @retried
     def chain(self, run_address: Digest) -> RunChain:
         """Return the chain of a run, signatures verified; raises ChainError and RunNotFoundError."""
         with self._sessions.hold() as session:
             return self._chain(session, run_address)
 
+    @retried
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""
         with self._sessions.hold() as session:
             rows = scan_indexes(session.index.rows, RUN_ENTRIES + run_address.raw)
             found = session.read_at([index for index, kind in rows if kind == KINDS["verdict"]])
         for index, address, entry in found:
-            self._check_signature(index, address, entry)
+            self._checked.check(index, address, entry)
         return [(index, entry) for index, _, entry in found]
 
+    @retried
     def search(self, query: Query) -> list[FoundEntry]:
-        """Return the entries that a query means, in their order; their signatures were looked at by whoever appended
-        them, and are again by an audit."""
+        """Return the entries that a query means, in their order, their signatures not verified."""
         with self._sessions.hold() as session:
             rows = session.index.rows
             job = [] if query.job is None else session.read_at(runs_of_job(rows, query.job))
             found = search_indexes(rows, query, [run for _, run, _ in job])
             return [FoundEntry(*item, found[item[0]]) for item in session.read_at(list(found))]
 
+    @retried
     def artifacts(self) -> list[Digest]:
         """Return every address that an entry names: jobs, states, lists of commits and kernels."""
         with self._sessions.hold() as session:
             return list_artifacts(session.index.rows)
 
+    @retried
     def find_address(self, text: str, names: tuple[Named, ...] = ("entry", "artifact")) -> Digest | None:
         """Return the address that a text or its beginning names, None if there is none; raises LedgerError."""
         with self._sessions.hold() as session:
             return find_address(session.index.rows, text, names)
 
+    @retried
     def lineage(self, address: Digest) -> Lineage:
         """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
         with self._sessions.hold() as session:
@@ -278,6 +287,11 @@ class Log:
     ) -> None:
         self.close()
 
+    @retried
+    def _read(self, start: int, stop: int) -> list[tuple[Digest, Entry]]:
+        with self._sessions.hold() as session:
+            return session.read(start, stop)
+
     def _chain(self, session: Session, run: Digest) -> RunChain:
         head = session.index.head(run.raw)
         if head is None:
@@ -290,23 +304,8 @@ class Log:
         chain = builder.build()
         if chain.head.raw != head.head:
             raise IndexFileError(self._storage.path / INDEX_FOLDER, "does not fit the entries; delete it")
-        return self._verified(chain)
-
-    def _verified(self, chain: RunChain) -> RunChain:
-        """Return the chain after verifying the signatures that this process has not verified yet."""
-        addresses = {address for _, address, _ in chain.items()}
-        if not addresses <= self._checked:
-            check_chain_signatures(chain)
-            self._checked |= addresses
+        self._checked.check_chain(chain)
         return chain
-
-    def _check_signature(self, index: int, address: Digest, entry: Entry) -> None:
-        if address not in self._checked:
-            try:
-                check_entry_signature(entry)
-            except SignatureError as error:
-                raise ChainError(index, address, str(error)) from None
-            self._checked.add(address)
 
 
 def _signer(checkpoint: Checkpoint, key: SigningKey) -> Sign:

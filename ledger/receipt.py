@@ -16,7 +16,14 @@ from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.checkpoint import open_checkpoint
 from samebits.ledger.cosigned import CosignedCheckpoint, open_cosigned
 from samebits.ledger.entry import Entry, check_entry_signature, decode_entry, encode_entry, run_address
-from samebits.ledger.errors import EntryError, EntryNotFoundError, NoteFormatError, ProofError
+from samebits.ledger.errors import (
+    ChainError,
+    EntryError,
+    EntryNotFoundError,
+    NoteFormatError,
+    ProofError,
+    SignatureError,
+)
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.log import Log
 from samebits.ledger.merkle import check_inclusion, leaf_hash
@@ -38,19 +45,31 @@ class Receipt:
 
 
 def make_receipt(log: Log, address: Digest) -> TlogProof:
-    """Return the receipt of an entry under the log's checkpoint of this moment; raises EntryNotFoundError."""
-    index, entry = log.find(address)
+    """Return the receipt of an entry under the log's checkpoint of this moment.
+
+    Raises EntryNotFoundError, and ChainError for an entry, or its run's, whose signature does not verify.
+    """
+    index, entry = _find_signed(log, address)
     note = log.checkpoint()
     checkpoint = open_checkpoint(note.encode(), log.verifier)
     entries = [entry]
     if not isinstance(entry.body, RunBody):
         try:
-            entries.append(log.find(entry.body.run)[1])
+            entries.append(_find_signed(log, entry.body.run)[1])
         except EntryNotFoundError:
             if isinstance(entry.body, SegmentBody):
                 raise
     extra = b"".join(_framed(encode_entry(item)) for item in entries)
     return TlogProof(index, log.inclusion_proof(index, checkpoint.tree_size), note, extra)
+
+
+def _find_signed(log: Log, address: Digest) -> tuple[int, Entry]:
+    index, entry = log.find(address)
+    try:
+        check_entry_signature(entry)
+    except SignatureError as error:
+        raise ChainError(index, address, str(error)) from None
+    return index, entry
 
 
 def check_receipt(proof: TlogProof, policy: Policy, log_key: VerifierKey | None = None) -> Receipt:
@@ -84,9 +103,22 @@ def _read_run(entry: Entry, found: list[bytes]) -> Entry | None:
     if not isinstance(run.body, RunBody) or hash_node(found[1]) != entry.body.run:
         raise ProofError(f"the second entry of the receipt is not run {run_address(entry)}")
     check_entry_signature(run)
-    if isinstance(entry.body, SegmentBody) and run.author != entry.author:
-        raise ProofError(f"the segment is by {entry.author.hex()}, but the run is by {run.author.hex()}")
+    if run.origin != entry.origin:
+        raise ProofError(f"the run was made for log {run.origin}, but the {entry.kind} for {entry.origin}")
+    if isinstance(entry.body, SegmentBody):
+        if run.author != entry.author:
+            raise ProofError(f"the segment is by {entry.author.hex()}, but the run is by {run.author.hex()}")
+        _check_segment(entry, entry.body, run.body)
     return run
+
+
+def _check_segment(entry: Entry, segment: SegmentBody, run: RunBody) -> None:
+    """Check those rules of a run that two entries show; raises ProofError."""
+    if segment.stop_step > run.steps:
+        raise ProofError(f"the segment stops at step {segment.stop_step}, but the run has {run.steps} steps")
+    if (segment.first_step == 0) != (entry.prev == segment.run):
+        follows = "the run's own entry" if entry.prev == segment.run else f"entry {entry.prev}"
+        raise ProofError(f"the segment starts at step {segment.first_step}, but follows {follows}")
 
 
 def _framed(entry: bytes) -> bytes:

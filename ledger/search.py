@@ -35,6 +35,12 @@ class Query:
     since: int | None = None  # Unix seconds, as the authors claim; entries without a time are not found then
     until: int | None = None  # the first second that is not meant
 
+    def __post_init__(self) -> None:
+        """Check the range of the times; raises ValueError."""
+        for time in (self.since, self.until):
+            if time is not None and not 0 <= time <= MAX_TIME:
+                raise ValueError(f"a time is from 0 to {MAX_TIME} s, not {time}")
+
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:

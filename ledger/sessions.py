@@ -6,17 +6,18 @@ What a process knows goes on from operation to operation; each begins by catchin
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.entry import Entry, decode_entry
 from samebits.ledger.errors import IndexFileError, LedgerError, StorageError
 from samebits.ledger.index import LogIndex
-from samebits.ledger.index_file import IndexCover, IndexFile, IndexView
+from samebits.ledger.index_file import IndexCover, IndexFile, IndexView, is_damage
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.log_state import CatchUp, LogState, UnfitIndexError
 from samebits.ledger.merkle import CompactRange
@@ -25,6 +26,23 @@ from samebits.ledger.storage import LogReader, LogStorage, LogWriter
 
 _INDEX_LAG: Final = 1024  # entries: the index file is written that often
 _INDEX_PIECE: Final = 8192  # entries: an index is made in such pieces
+
+
+_P = ParamSpec("_P")
+_Result = TypeVar("_Result")
+
+
+def retried(operation: Callable[_P, _Result]) -> Callable[_P, _Result]:
+    """Do an operation once more where the index file turned out to be damaged: it has been replaced by then."""
+
+    @wraps(operation)
+    def done(*args: _P.args, **kwargs: _P.kwargs) -> _Result:
+        try:
+            return operation(*args, **kwargs)
+        except IndexFileError:
+            return operation(*args, **kwargs)
+
+    return done
 
 
 @dataclass(slots=True)
@@ -73,25 +91,38 @@ class Sessions:
         self._index_file = index_file
         self._state = LogState()
         self._lock = threading.RLock()
+        self._was_damaged = False
 
     @contextmanager
     def hold(self, *, write: bool = False) -> Iterator[Session]:
-        """Hold the log still, with everything that others appended; keep it short. Raises LedgerError."""
+        """Hold the log still, with everything that others appended; keep it short. Raises LedgerError.
+
+        Raises IndexFileError if the index file turns out to be damaged while it is read. By then it is replaced,
+        so that the same works when done again: see `retried`.
+        """
         while True:
-            with self._lock, ExitStack() as stack:
-                # A view of the index file is opened before one of the entries, so that it never is ahead of them;
-                # nobody else appends while we write.
-                writer = stack.enter_context(self._storage.writing()) if write else None
-                base = self._open_index(stack)
-                view = stack.enter_context(self._storage.reading()) if writer is None else writer
-                base = self._catch_up(view, base)
-                if self._state.note is not None:
-                    session = Session(
-                        self._storage.path, self._state, self._state.index(self._verifier.name, base), view, writer
-                    )
-                    yield session
-                    self._state = session.state
-                    break
+            given = False
+            with self._lock:
+                try:
+                    with ExitStack() as stack:
+                        # A view of the index file is opened before one of the entries, so that it never is ahead of
+                        # them; nobody else appends while we write.
+                        writer = stack.enter_context(self._storage.writing()) if write else None
+                        base = self._open_index(stack)
+                        view = stack.enter_context(self._storage.reading()) if writer is None else writer
+                        base = self._catch_up(view, base)
+                        if self._state.note is not None:
+                            index = self._state.index(self._verifier.name, base)
+                            session = Session(self._storage.path, self._state, index, view, writer)
+                            given = True
+                            yield session
+                            self._state = session.state
+                            break
+                except IndexFileError:
+                    self._replace_index_file()
+                    if given:
+                        raise
+                    continue
             self._store_index(1)  # much was to be read: piece by piece, so that the rows do not pile up in memory
         self._store_index(_INDEX_LAG)
 
@@ -118,9 +149,21 @@ class Sessions:
             return None
         try:
             return stack.enter_context(self._index_file.reading())
-        except IndexFileError:
+        except IndexFileError as error:
+            if is_damage(error):
+                raise
             self.close()
             return None
+
+    def _replace_index_file(self) -> None:
+        """Throw away a damaged index file, and begin a new one; the second time the index stays in memory."""
+        file, self._index_file = self._index_file, None
+        if file is None:
+            return
+        file.discard()
+        if not self._was_damaged:
+            self._was_damaged = True
+            self._index_file = IndexFile.open(self._storage.path, create=True)
 
     def _store_index(self, lag: int) -> None:
         """Write the rows in memory to the index file if they are those of at least `lag` entries."""
@@ -148,7 +191,10 @@ class Sessions:
                 self._index_file = IndexFile.open(self._storage.path, create=True)
             if self._index_file is None:
                 raise StorageError(self._storage.path, "may only be read here, so its index is in memory")
-            self._index_file.clear()
+            try:
+                self._index_file.clear()
+            except IndexFileError:
+                self._replace_index_file()
             with self.hold():
                 pass
             self._store_index(1)

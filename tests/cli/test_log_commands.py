@@ -12,8 +12,9 @@ from tests.exec.small_job import make_job
 
 import samebits
 from samebits.cas import Store, read_tree
+from samebits.cas.digest import hash_blob
 from samebits.exec.runner import log_directory
-from samebits.ledger import Log, SigningKey, VerifierKey
+from samebits.ledger import Log, RunBody, SegmentBody, SigningKey, VerifierKey, entry_address, sign_entry
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,31 @@ def test_lineage_leads_from_the_state_to_the_job_and_shows_the_other_run(
     (part,) = found["parts"]
     assert (part["job"], part["started_from"]) == (str(one.job), [])
     assert {"step graph", "data", "state"} <= part["job_parts"].keys()
-    assert part["other_runs"][0]["state"] == str(two.final_state)
+    of_job = found["runs_of_jobs"][str(one.job)]
+    assert [run["state"] for run in of_job["runs"]] == [str(one.final_state), str(two.final_state)]
+    assert found["runs_from_states"][part["state_in"]] == {"count": 2, "runs": [str(one.address), str(two.address)]}
+
+
+def test_lineage_stays_short_in_a_log_that_is_flooded_with_runs(tmp_path: Path) -> None:
+    """60 runs make a state from another that 60 runs made: each pair, or each run beside each, would be 3,600 lines."""
+    key, states = SigningKey("x.example", bytes(32)), [hash_blob(b"%d" % step) for step in range(3)]
+    with Log.open(tmp_path / "ledger") as log:
+        for step in range(2):
+            for nonce in range(60):
+                run = sign_entry(log.origin, None, RunBody(states[step], nonce.to_bytes(16, "big"), 1, 1, 1), key)
+                address = entry_address(run)
+                body = SegmentBody(address, 0, 1, states[step], states[step + 1], states[0], bytes(32), "numpy", ())
+                log.append([run, sign_entry(log.origin, address, body, key)])
+    lines = samebits_command("log", "lineage", states[2], "--store", tmp_path).stdout.splitlines()
+    assert sum("fork: run" in line for line in lines) == 80
+    assert sum("fork: and 39 more runs" in line for line in lines) == 4
+    assert sum("(shown above)" in line for line in lines) == 59 * 20
+    assert sum("made by more than 20 runs" in line for line in lines) == 60
+    found = json_of("log", "lineage", states[2], "--store", tmp_path)
+    assert [len(found[name]) for name in ("parts", "runs_of_jobs", "runs_from_states")] == [80, 2, 2]
+    for listed in (*found["runs_of_jobs"].values(), *found["runs_from_states"].values()):
+        assert (listed["count"], len(listed["runs"])) == (60, 20)
+    assert [(len(part["started_from"]), part["started_from_more"]) for part in found["parts"]].count((20, True)) == 60
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from typer.testing import CliRunner, Result
 
 import samebits
 from samebits.cas import Digest, Store
+from samebits.cas.digest import hash_blob
 from samebits.cli.main import app
 from samebits.exec.author import author_key
-from samebits.ledger import Log, SigningKey, VerdictBody, sign_entry
+from samebits.ledger import Log, RunBody, SigningKey, VerdictBody, encode_entry, entry_address, load_key, sign_entry
+from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.trust import TrustedAs, TrustedKey
 from samebits.ledger.trust_edits import add_trusted
 
@@ -101,6 +105,44 @@ def test_show_names_trusted_authors(made: tuple[Path, Digest], own_trust_file: P
     entries = json_of("log", "show", "--store", store)["entries"]
     assert [entry["counts"] for entry in entries] == [True, True, True, False, False, True]
     assert entries[5]["author_name"] == "Alice"
+
+
+@pytest.fixture
+def forged(made: tuple[Path, Digest], tmp_path: Path) -> tuple[Path, Digest]:
+    """A copy of the store whose operator put in a run in Alice's name, and that run's address."""
+    path = tmp_path / "forged"
+    shutil.copytree(made[0], path)
+    with Log.open(path / "ledger") as log:
+        body = RunBody(hash_blob(b"job"), bytes(16), 4, 1, 4)
+        entry = replace(sign_entry(log.origin, None, body, ALICE), signature=bytes([1]) * 64)
+        key = load_key(path / "ledger" / "log.key")
+        with log._storage.writing() as writer:
+            writer.append(
+                [encode_entry(entry)], lambda *head: sign_checkpoint(Checkpoint(key.name, *head), key).encode()
+            )
+    return path, entry_address(entry)
+
+
+def test_an_entry_that_its_author_did_not_sign_is_shown_as_nobodys(
+    forged: tuple[Path, Digest], own_trust_file: Path, tmp_path: Path
+) -> None:
+    store, address = forged
+    trust(own_trust_file, ALICE, name="Alice")
+    find = ("log", "find", "--job", hash_blob(b"job"))
+    for arguments in (("log", "show"), find):
+        lines = command(*arguments, "--store", store).stdout.splitlines()
+        (line,) = [line for line in lines if str(address) in line]
+        assert f"  SIGNATURE DOES NOT VERIFY  claims {ALICE.public.hex()[:12]}…  " in line
+        assert "Alice" not in line
+        entry = json_of(*arguments, "--store", store)["entries"][-1]
+        assert (entry["signature_verifies"], entry["author_name"], entry["counts"]) == (False, None, False)
+    assert all(entry["signature_verifies"] for entry in json_of("log", "show", "--store", store)["entries"][:-1])
+    receipt = tmp_path / "r.tlog-proof"
+    for more in ((), ("--itself",)):
+        done = command("log", "prove", address, *more, "-o", receipt, "--store", store, code=2)
+        assert f"entry 6 ({str(address)[:16]})" in done.stderr
+        assert "does not verify" in done.stderr
+    assert not receipt.exists()
 
 
 def test_verify_says_by_whom_the_run_is(made: tuple[Path, Digest], own_trust_file: Path, tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ def test_prove_and_check_a_run_with_the_key_alone(
     first = json_of("log", "prove", run["run"], "--itself", "-o", receipt, "--store", store)
     assert first["entry"] == run["run"]
     assert json_of("log", "check", receipt, "--key", log_key(store))["kind"] == "run"
+    kept, before = tmp_path / "kept", receipt.read_bytes()
+    os.link(receipt, kept)
     json_of("log", "prove", run["entry"], "-o", receipt, "--store", store)
+    assert kept.read_bytes() == before  # a new file took the receipt's place, nothing was written over
     assert json_of("log", "check", receipt, "--key", log_key(store))["entry"] == run["entry"]
 
 

@@ -205,6 +205,60 @@ def test_log_makes_a_damaged_index_anew(
         assert rows_of(tmp_path / "log") == before
 
 
+def damage_leaves(data: Path, *, cover: bool) -> None:
+    """Give the leaves of the tree the flags of no page; that of the cover only if asked to."""
+    content = bytearray(data.read_bytes())
+    for start in range(2 * 4096, len(content), 4096):
+        if content[start + 10] == 2 and (cover or b"samebits index" not in content[start : start + 4096]):
+            content[start + 10] = 4
+    data.write_bytes(content)
+
+
+READS: dict[str, Callable[[Log, list[Entry]], object]] = {
+    "entry": lambda log, entries: log.entry(7) == entries[7],
+    "entries": lambda log, entries: list(log.entries()) == entries,
+    "find": lambda log, entries: log.find(entry_address(entries[40])) == (40, entries[40]),
+    "find_address": lambda log, entries: log.find_address(str(entry_address(entries[9]))[:40]),
+    "search": lambda log, entries: len(log.search(Query(run=entry_address(entries[0])))) == 302,
+    "artifacts": lambda log, entries: len(log.artifacts()) > 300,
+    "runs": lambda log, entries: log.runs()[0].next_step == 300,
+    "chain": lambda log, entries: log.chain(entry_address(entries[0])).next_step == 300,
+    "verdicts": lambda log, entries: len(log.verdicts(entry_address(entries[0]))) == 1,
+    "lineage": lambda log, entries: log.lineage(entry_address(entries[0])).made_by[0].stop_step == 300,
+    "nothing but the append": lambda log, entries: True,
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("cover", [False, True])
+def test_log_makes_an_index_anew_when_its_pages_are_damaged(
+    cover: bool, read: str, log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_verdict: Make
+) -> None:
+    """LMDB opens such a file, and finds out later, in the middle of a read or an append."""
+    entries = fill(log, make_entries, make_verdict, 300)
+    log.close()
+    before = rows_of(tmp_path / "log")
+    damage_leaves(tmp_path / "log" / INDEX_FOLDER / "data.mdb", cover=cover)
+    with Log.open(tmp_path / "log") as again:
+        assert READS[read](again, entries)
+        assert again.append(make_entries(again.origin, 1, nonce=8)).tree_size == 304
+        assert READS["find"](again, entries)
+    assert before.items() - {(b"m", before[b"m"])} <= rows_of(tmp_path / "log").items()
+
+
+@pytest.mark.parametrize("cover", [False, True])
+def test_reindex_replaces_an_index_that_cannot_be_emptied(
+    cover: bool, log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany, make_verdict: Make
+) -> None:
+    fill(log, make_entries, make_verdict, 300)
+    log.close()
+    before = rows_of(tmp_path / "log")
+    damage_leaves(tmp_path / "log" / INDEX_FOLDER / "data.mdb", cover=cover)
+    with Log.open(tmp_path / "log", read_only=True) as again:
+        again.reindex()
+    assert rows_of(tmp_path / "log") == before
+
+
 def test_index_of_a_later_state_is_not_believed_by_an_older_log(
     log: Log, tmp_path: Path, no_lag: None, make_entries: MakeMany
 ) -> None:

@@ -63,6 +63,19 @@ def test_quorum_error_names_the_witnesses_that_are_missing() -> None:
     )
 
 
+def test_open_cosigned_takes_any_of_the_keys_that_a_policy_names_for_a_log() -> None:
+    newer = SigningKey(LOG.name, bytes([9]) * 32)
+    for keys in ([LOG, newer], [newer, LOG]):
+        policy = parse_policy("".join(f"log {key.vkey}\n" for key in keys).encode() + b"quorum none\n")
+        for signer in keys:
+            note = sign_checkpoint(Checkpoint(LOG.name, 0, EMPTY_ROOT), signer)
+            opened = open_cosigned(note.encode(), policy)
+            assert (opened.log_key, opened.unknown) == (signer.verifier, 0)
+    bad = NOTE.replace(NOTE.splitlines()[-1], sign_checkpoint(Checkpoint(LOG.name, 1, bytes(32)), LOG).splitlines()[-1])
+    with pytest.raises(SignatureError, match="does not verify"):
+        open_cosigned(bad.encode(), policy)
+
+
 def test_open_cosigned_refuses_a_bad_cosignature_even_where_it_is_not_needed() -> None:
     policy = parse_policy(f"log {LOG.vkey}\n{LINES}quorum X1\n".encode())
     good = cosigned_by("X1")

@@ -150,6 +150,38 @@ def test_a_segment_by_another_key_than_its_runs_is_refused(
         check_receipt(TlogProof(0, (), note, framed(segment, run)), ANY, LOG.verifier)
 
 
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"stop_step": 5000}, "the segment stops at step 5000, but the run has 1000 steps"),
+        ({"prev": hash_blob(b"else")}, "the segment starts at step 0, but follows entry"),
+        ({"first_step": 3, "stop_step": 4}, "the segment starts at step 3, but follows the run's own entry"),
+    ],
+)
+def test_a_segment_that_breaks_a_rule_of_its_run_is_refused(
+    changed: dict[str, object], problem: str, make_run: Callable[..., Entry], make_segment: Callable[..., Entry]
+) -> None:
+    run = make_run(LOG.name)
+    segment = make_segment(run, run, **changed)
+    note = sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(encode_entry(segment))), LOG)
+    with pytest.raises(ProofError, match=problem):
+        check_receipt(TlogProof(0, (), note, framed(segment, run)), ANY, LOG.verifier)
+
+
+@pytest.mark.parametrize("kind", ["segment", "verdict"])
+def test_a_run_of_another_log_is_refused(
+    kind: str, make_run: Callable[..., Entry], make_segment: Callable[..., Entry], make_verdict: Callable[..., Entry]
+) -> None:
+    run = make_run("log.example/two")
+    entry = make_segment(run, run, origin=LOG.name)
+    if kind == "verdict":
+        entry = make_verdict(LOG.name, entry_address(run), entry_address(entry), 0, 1)
+    note = sign_checkpoint(Checkpoint(LOG.name, 1, leaf_hash(encode_entry(entry))), LOG)
+    problem = rf"the run was made for log log\.example/two, but the {kind} for log\.example/one"
+    with pytest.raises(ProofError, match=problem):
+        check_receipt(TlogProof(0, (), note, framed(entry, run)), ANY, LOG.verifier)
+
+
 def test_a_run_whose_author_did_not_sign_it_is_refused(
     make_run: Callable[..., Entry], make_segment: Callable[..., Entry]
 ) -> None:

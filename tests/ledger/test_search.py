@@ -89,6 +89,14 @@ def test_search_finds_by_each_field(
         log.search(Query())
 
 
+@pytest.mark.parametrize("time", [-1, 2**63, 2**70])
+def test_query_refuses_times_that_no_entry_can_have(time: int, log: Log) -> None:
+    for name in ("since", "until"):
+        with pytest.raises(ValueError, match="a time is from 0"):
+            Query(**{name: time})  # type: ignore[arg-type]
+    assert log.search(Query(since=2**63 - 1, until=2**63 - 1)) == []
+
+
 def test_search_sees_all_roles_of_an_artifact(log: Log, author: SigningKey) -> None:
     add_run(log, author, JOBS[0], [BASE, BASE])
     assert [found.roles for found in log.search(Query(artifact=BASE))] == [("state_in", "state_out")]
@@ -197,3 +205,21 @@ def test_lineage_of_many_runs_in_a_row_needs_no_recursion(log: Log, author: Sign
     lineage = log.lineage(states[-1])
     assert set(lineage.states) == set(states[:-1])
     assert len(lineage.other_runs(lineage.made_by[0])) == 1099
+
+
+def test_makers_and_forks_are_the_first_so_many(
+    two_runs: tuple[Log, list[Entry], list[Entry]], author: SigningKey
+) -> None:
+    log, first, second = two_runs
+    made = [add_run(log, author, JOBS[0], [state("zero"), BASE], nonce=nonce + 1) for nonce in range(3)]
+    last = add_run(log, author, JOBS[1], [BASE, TUNED], nonce=5)
+    late = add_run(log, author, JOBS[0], [state("zero"), BASE], nonce=9)
+    lineage = log.lineage(TUNED)
+    early, part = lineage.made_by
+    runs = [entry_address(run[0]) for run in (first, *made, late)]
+    assert [maker.run for maker in lineage.makers(early)] == runs[:1]
+    assert [maker.run for maker in lineage.makers(part)] == runs[:4]
+    assert [maker.run for maker in lineage.makers(part, 2)] == runs[:2]
+    assert [run.run for run in lineage.other_runs(lineage.makers(part)[0], 2)] == runs[1:3]
+    assert lineage.branches(part, 1) == (entry_address(second[0]),)
+    assert part.run == entry_address(last[0])
