@@ -41,7 +41,6 @@ from samebits.ledger.tiles import (
 )
 
 LOCK_NAME: Final = "lock"
-_GAP: Final = 64  # tiles
 _OLD_FORMAT: Final = (
     "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
 )
@@ -163,7 +162,9 @@ class TileLogStorage:
             head,
             is_left,
         ):
-            remove_unsigned(self._path, self._signed.edge.tree_size, 0)  # by another process that was killed
+            remove_unsigned(
+                self._path, self._signed.edge.tree_size, has_gaps=False
+            )  # by another process that was killed
             return
         self._signed = None
         signed = open_own_note(self._path, f"the last signed head ({head_file.path})", head, verifier)
@@ -191,7 +192,7 @@ class TileLogStorage:
             if left is not None:
                 self._durable.replace_left(self._path / CHECKPOINT_PATH)
         self._signed = _Signed(head, published, edge)
-        remove_unsigned(self._path, edge.tree_size, _GAP)
+        remove_unsigned(self._path, edge.tree_size, has_gaps=True)
 
     def _signed_elsewhere(self, shown: Checkpoint | None, verifier: VerifierKey) -> tuple[bytes, Checkpoint] | None:
         """Return the note in checkpoint.new if it is newer than the published one: it may be a head that another user
