@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from samebits.ledger.tiles import ENTRIES_LEVEL, MAX_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, tile_at
+from samebits.ledger.errors import TileError
+from samebits.ledger.tiles import ENTRIES_LEVEL, MAX_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, parse_tile_path, tile_at
 
 
 def remove_partials(directory: Path, written: Iterable[Tile], old_size: int) -> None:
@@ -18,18 +19,42 @@ def remove_partials(directory: Path, written: Iterable[Tile], old_size: int) -> 
             shutil.rmtree((directory / last.path).parent, ignore_errors=True)
 
 
-def remove_unsigned(directory: Path, tree_size: int, gap: int) -> None:
+def remove_unsigned(directory: Path, tree_size: int, *, has_gaps: bool) -> None:
     """Remove what appends that did not end left beyond the right edge of the tree.
 
-    A killed process leaves files without gaps; a loss of power may leave up to `gap` tiles out.
+    A killed process leaves files without gaps; a loss of power may leave any of them out (`has_gaps`: folders are
+    listed).
     """
     for level in range(ENTRIES_LEVEL, MAX_LEVEL + 1):
         hashes = tree_size >> TILE_HEIGHT * max(level, 0)
-        index, absent = hashes >> TILE_HEIGHT, -1  # the tile at the edge need not be there
-        while absent <= gap:
-            width = hashes % TILE_WIDTH if index == hashes >> TILE_HEIGHT else 0
-            absent = 0 if _remove_beyond(directory / Tile(level, index).path, width) else absent + 1
-            index += 1
+        edge = hashes >> TILE_HEIGHT  # the tile at the edge need not be there
+        _remove_beyond(directory / Tile(level, edge).path, hashes % TILE_WIDTH)
+        if has_gaps:
+            for index in set(_indices_beyond(directory, Tile(level, edge))):
+                _remove_beyond(directory / Tile(level, index).path, 0)
+        else:
+            index = edge + 1
+            while _remove_beyond(directory / Tile(level, index).path, 0):
+                index += 1
+        if not has_gaps and not hashes and not (directory / Tile(level, 0).path).parent.exists():
+            return
+
+
+def _indices_beyond(directory: Path, edge: Tile) -> Iterator[int]:
+    """Return the indices of all files of a level that are behind its tile at the edge."""
+    root, level, *groups = edge.path.split("/")
+    waiting: list[list[str]] = [[]]
+    while waiting:
+        above = waiting.pop()
+        for name in _names(directory.joinpath(root, level, *above)):
+            path = [*above, name.removesuffix(".p")]
+            # a folder before the edge has signed tiles only; but that of x001 is also where longer names begin
+            if name.startswith("x") and (path >= groups[: len(path)] or name == "x001"):
+                waiting.append(path)
+            with suppress(TileError):
+                index = parse_tile_path("/".join([root, level, *path])).index
+                if index > edge.index:
+                    yield index
 
 
 def _remove_beyond(full: Path, width: int) -> bool:

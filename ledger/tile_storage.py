@@ -41,7 +41,6 @@ from samebits.ledger.tiles import (
 )
 
 LOCK_NAME: Final = "lock"
-_GAP: Final = 64  # tiles
 _OLD_FORMAT: Final = (
     "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
 )
@@ -158,12 +157,10 @@ class TileLogStorage:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
         published, head = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES), head_file.read()
         is_left = new_path(self._path / CHECKPOINT_PATH).exists()
-        if self._signed is not None and (self._signed.published, self._signed.head, False) == (
-            published,
-            head,
-            is_left,
-        ):
-            remove_unsigned(self._path, self._signed.edge.tree_size, 0)  # by another process that was killed
+        known = self._signed
+        if known is not None and not is_left and (known.published, known.head) == (published, head):
+            # another process that was killed may have left files
+            remove_unsigned(self._path, known.edge.tree_size, has_gaps=False)
             return
         self._signed = None
         signed = open_own_note(self._path, f"the last signed head ({head_file.path})", head, verifier)
@@ -191,7 +188,7 @@ class TileLogStorage:
             if left is not None:
                 self._durable.replace_left(self._path / CHECKPOINT_PATH)
         self._signed = _Signed(head, published, edge)
-        remove_unsigned(self._path, edge.tree_size, _GAP)
+        remove_unsigned(self._path, edge.tree_size, has_gaps=True)
 
     def _signed_elsewhere(self, shown: Checkpoint | None, verifier: VerifierKey) -> tuple[bytes, Checkpoint] | None:
         """Return the note in checkpoint.new if it is newer than the published one: it may be a head that another user

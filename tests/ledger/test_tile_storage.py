@@ -17,7 +17,7 @@ from samebits.ledger.heads import STATE_VARIABLE, HeadFile, state_folder
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.note import format_signature
 from samebits.ledger.tile_storage import TileLogStorage
-from samebits.ledger.tiles import tiles_of
+from samebits.ledger.tiles import Tile, tiles_of
 
 NOBODY = 65_534
 FORK = "To go on would sign a fork"
@@ -297,6 +297,21 @@ def test_left_over_files_beside_the_edge_are_removed(tmp_path: Path) -> None:
         log.append([b"never"] * 300, lambda _size, _root: b"%d" % (1 // 0))
     for level in ("entries", "0"):
         (log.directory / f"tile/{level}/001.p/77").write_bytes(b"torn")
+    with log.again().storage.writing():
+        pass
+    assert files_of(log) == before
+
+
+@pytest.mark.parametrize(("size", "index"), [(300, 70), (300, 5_000), (0, 300), (256, 1_234_567)])
+def test_left_over_files_behind_a_wide_gap_are_removed(size: int, index: int, tmp_path: Path) -> None:
+    """A loss of power keeps any of the files; a later audit would call this one damage."""
+    log = raw_log(tmp_path, size)
+    log.append([])  # publishes the empty log too
+    before = files_of(log)
+    for tile in (Tile(0, index, 77), Tile(-1, index), Tile(1, index), Tile(2, 0, 1)):
+        path = log.directory / tile.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"torn")
     with log.again().storage.writing():
         pass
     assert files_of(log) == before
