@@ -106,7 +106,8 @@ def lineage_command(
 
     The steps of a run turn the state that it started from into others; that state may have come out of another run.
     Also shown: other runs of the same job, and whether they came to the same state; runs that branch off from the same
-    state; the first 20 of each, once. What a job consists of is read from the store. Every entry on the way is checked, with its signature.
+    state; the first 20 of each, once. What a job consists of is read from the store. Every entry on the way is checked,
+    with its signature.
     """
     log = open_log(store)
     with _open_store(store) as opened:
