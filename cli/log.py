@@ -23,6 +23,7 @@ from samebits.ledger.cosigned import open_cosigned
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 
 _SHOWN_PROBLEMS: Final = 20
+_LAST_HEAD: Final = "that was signed last on this machine"
 
 app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
 app.command("verdicts")(verdicts_command)
@@ -73,21 +74,24 @@ def verify_command(
 ) -> None:
     """Check every entry, every signature, the chain of every run, the tree and the checkpoint.
 
-    Everything is computed again from the stored bytes; large logs on all processors. With --against also that no
-    history was rewritten or forked: two heads of one size, signed by the log's key, are proof of it, and are printed.
+    Everything is computed again from the stored bytes; large logs on all processors. The log must go on
+    from the last head that its key signed on this machine, if any. With --against also from those given: no history was
+    rewritten or forked; two heads of one size, signed by the log's key, are proof of a fork, and are printed.
     With a policy, the checkpoint must be of a log that it names and have the cosignatures that it requires.
     """
     rule = None if policy is None else load_policy(policy)
     log = open_log(store)
-    known = {str(path): _read_note(path) for path in against or []}
+    given = {str(path): _read_note(path) for path in against or []}
+    head = log.last_head()
+    known = given if head is None else {**given, _LAST_HEAD: head}
     audit = log.audit(workers=os.cpu_count() or 1, against=known)
     if audit.problems:
         _report_problems(audit)
     counts = {"entries": audit.tree_size, "runs": audit.runs, "segments": audit.segments, "verdicts": audit.verdicts}
     root = audit.root_hash.hex() if audit.root_hash is not None else ""
     fields: dict[str, object] = {"log": "verified", "origin": log.origin, **counts, "root": root}
-    if known:
-        fields["goes on from"] = len(known)
+    if given:
+        fields["goes on from"] = len(given)
     if rule is not None:
         cosigned = open_cosigned(log.checkpoint().encode(), rule, log.verifier)
         if (cosigned.checkpoint.tree_size, cosigned.checkpoint.root_hash) != (audit.tree_size, audit.root_hash):

@@ -15,10 +15,12 @@ from samebits.ledger.entry import Entry, decode_entry, encode_entry
 from samebits.ledger.errors import (
     EntryNotFoundError,
     IndexFileError,
+    LedgerError,
     RunNotFoundError,
     StaleCheckpointError,
     StorageError,
 )
+from samebits.ledger.heads import HeadFile
 from samebits.ledger.index import KINDS, LogIndex
 from samebits.ledger.index_file import INDEX_FOLDER, IndexFile
 from samebits.ledger.keys import SigningKey, VerifierKey
@@ -28,6 +30,7 @@ from samebits.ledger.log_state import READ_BATCH
 from samebits.ledger.logkey import has_log_verifier, load_log_verifier, load_or_create_log_key, store_log_verifier
 from samebits.ledger.merkle import EMPTY_ROOT, leaf_hash
 from samebits.ledger.note import add_signatures
+from samebits.ledger.recovery import agreed_edge
 from samebits.ledger.rows import Rows
 from samebits.ledger.search import FoundEntry, Named, Query, find_address, runs_of_job, search_indexes
 from samebits.ledger.search_rows import (
@@ -269,6 +272,26 @@ class Log:
         processes that share the work; more than 1 only in a program with a guarded main module (multiprocessing).
         """
         return audit_log(self._storage, self._verifier, workers=workers, against=against)
+
+    def last_head(self) -> bytes | None:
+        """Return the signed note of the last head that this log's key signed on this machine, None if it knows of none.
+
+        None too if the files hold that head, and only its publication is missing: the next writer makes up for it.
+        """
+        head = HeadFile(self.origin).read()
+        if head is None:
+            return None
+        try:
+            signed = open_checkpoint(head, self._verifier)
+            with self._storage.reading() as view:
+                note = view.checkpoint()
+            shown = None if note is None else open_checkpoint(note, self._verifier)
+            if shown is None or shown.tree_size < signed.tree_size:
+                agreed_edge(self._storage.path, self._storage.source, shown, signed)
+                return None
+        except LedgerError:  # an audit says what is wrong
+            return head
+        return head
 
     def reindex(self) -> None:
         """Make the index anew from the entries; raises StorageError for damaged ones."""

@@ -129,6 +129,33 @@ def test_authors_by_name_and_entries_by_their_beginning(
     assert json_of("log", "verdicts", str(one.address)[:10], "--store", path)["run"] == str(one.address)
 
 
+def test_verify_finds_a_log_that_went_back_on_the_machine_that_signed_it(
+    finished: tuple[Path, samebits.Run, samebits.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMEBITS_STATE", str(tmp_path / "state"))
+    path, old = tmp_path / "store", tmp_path / "old"
+    shutil.copytree(finished[0], path)
+    samebits_command("log", "verify", "--store", path)  # no head is known of here
+    assert not (tmp_path / "state").exists()
+    Log.open(path / "ledger").close()
+    shutil.copytree(path, old)
+    (tmp_path / "kept").write_bytes((path / "ledger" / "checkpoint").read_bytes())
+    shutil.copytree(tmp_path / "state", tmp_path / "old state")
+    with Log.open(path / "ledger") as log:
+        log.append(
+            [sign_entry(log.origin, None, RunBody(hash_blob(b""), bytes(16), 1, 1, 1), SigningKey("x", bytes(32)))]
+        )
+    samebits_command("log", "verify", "--store", path)
+    done = samebits_command("log", "verify", "--store", old, code=2)
+    assert "checkpoint that was signed last on this machine: has" in done.stderr
+    assert "it was rolled back, or is another branch" in done.stderr
+    shutil.copy(tmp_path / "kept", path / "ledger" / "checkpoint")  # a crash before the signed head was published
+    samebits_command("log", "verify", "--store", path)
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "old state").rename(tmp_path / "state")
+    samebits_command("log", "verify", "--store", old)
+
+
 def test_verify_against_kept_checkpoints(
     finished: tuple[Path, samebits.Run, samebits.Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
