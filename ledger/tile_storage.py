@@ -41,6 +41,7 @@ from samebits.ledger.tiles import (
 )
 
 LOCK_NAME: Final = "lock"
+_NO_CHECKPOINT: Final = "its checkpoint is gone; restore it from a copy, or start a new log"
 _OLD_FORMAT: Final = (
     "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
 )
@@ -74,7 +75,9 @@ class TileLogStorage:
         with errors_named(path, writes=verifier is not None):
             if verifier is None:
                 if not (path / CHECKPOINT_PATH).is_file():
-                    raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else "there is no log here")
+                    gone = (path / ROOT_FOLDER).exists() or (path / PUBLIC_NAME).exists()
+                    reason = _NO_CHECKPOINT if gone else "there is no log here"
+                    raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else reason)
                 return
             make_folder(path)
             self._head = HeadFile(verifier.name, state_folder)
@@ -173,7 +176,7 @@ class TileLogStorage:
             published, shown = left
         if shown is None and signed is None:
             if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
-                raise StorageError(self._path, "its checkpoint is gone; restore it from a copy, or start a new log")
+                raise StorageError(self._path, _NO_CHECKPOINT)
             self._signed = _Signed(None, None, TreeEdge())
             return
         edge = agreed_edge(self._path, self._source, shown, signed)

@@ -221,7 +221,7 @@ def test_lines_that_were_not_asked_for_do_not_get_into_the_checkpoint(filled: Lo
         (409, SIZE, b"01\n", "answered 409 to size 0"),
         (409, SIZE, b"-1\n", "answered 409 to size 0"),
         (409, SIZE, b"9" * 5000, "answered 409 to size 0"),
-        (409, SIZE, b"8\n", "says that it cosigned 8 entries of this log, which has 7; was the log restored"),
+        (409, SIZE, b"8\n", "says that it cosigned 8 entries of this log, which had 7; was the log restored"),
         (409, TEXT, b"this log has forked\n", "answered 409: 'this log has forked'"),
         (404, TEXT, b"\x1b[2Jno\n", "answered 404: '\\x1b[2Jno'"),
         (403, TEXT, b"", "answered 403"),
@@ -290,7 +290,7 @@ def test_a_log_that_was_restored_from_an_old_copy_gets_no_cosignature(
     with serving_witness(witness) as url:
         seen = policy_witness("w", url)
         request_cosignature(seen, note_of(hashes), prove(hashes))
-        with pytest.raises(WitnessError, match="cosigned 6 entries of this log, which has 4; was the log restored"):
+        with pytest.raises(WitnessError, match="cosigned 6 entries of this log, which had 4; was the log restored"):
             request_cosignature(seen, note_of(hashes[:4]), prove(hashes[:4]))
         forked = [*hashes[:4], *(leaf_hash(b"other %d" % i) for i in range(4))]
         with pytest.raises(WitnessError, match="answered 422"):
