@@ -19,10 +19,10 @@ from samebits.ledger.ed25519 import point_problem
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
 from samebits.ledger.keys import PUBLIC_SIZE_BYTES, SIGNATURE_SIZE_BYTES, SigningKey, is_key_name, verify
+from samebits.ledger.tiles import MAX_ENTRY_SIZE_BYTES
 
 ENTRY_KIND: Final = "entry"
 ENTRY_CONTEXTS: Final = {1: b"samebits entry v1\n", 2: b"samebits entry v2\n"}
-MAX_ENTRY_SIZE_BYTES: Final = 65_535  # a bundle of entries gives each a uint16 length
 _NAMES: Final = frozenset({"version", "kind", "origin", "prev", "body", "author", "signature"})
 _NAMES_OF: Final = {1: _NAMES, 2: _NAMES | {"time"}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -256,14 +257,7 @@ class Log:
     def lineage(self, address: Digest) -> Lineage:
         """Walk from a state or an entry back to what it was made from; raises ArtifactNotFoundError, ChainError."""
         with self._sessions.hold() as session:
-
-            def read(indexes: list[int]) -> list[tuple[int, Digest, Entry]]:
-                return session.read_at(indexes)
-
-            def chain(run: Digest) -> RunChain:
-                return self._chain(session, run)
-
-            return LineageWalk(session.index, read, chain).trace(address)
+            return LineageWalk(session.index, session.read_at, partial(self._chain, session)).trace(address)
 
     def audit(self, *, workers: int = 1, against: Mapping[str, bytes] | None = None) -> LogAudit:
         """Check the log from its stored bytes alone; damage is in the result's problems, not raised.

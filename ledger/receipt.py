@@ -29,6 +29,7 @@ from samebits.ledger.log import Log
 from samebits.ledger.merkle import check_inclusion, leaf_hash
 from samebits.ledger.policy import Policy
 from samebits.ledger.proof_file import TlogProof
+from samebits.ledger.tiles import encode_bundle
 
 _LENGTH_SIZE_BYTES: Final = 2
 
@@ -59,7 +60,7 @@ def make_receipt(log: Log, address: Digest) -> TlogProof:
         except EntryNotFoundError:
             if isinstance(entry.body, SegmentBody):
                 raise
-    extra = b"".join(_framed(encode_entry(item)) for item in entries)
+    extra = encode_bundle([encode_entry(item) for item in entries])
     return TlogProof(index, log.inclusion_proof(index, checkpoint.tree_size), note, extra)
 
 
@@ -119,10 +120,6 @@ def _check_segment(entry: Entry, segment: SegmentBody, run: RunBody) -> None:
     if (segment.first_step == 0) != (entry.prev == segment.run):
         follows = "the run's own entry" if entry.prev == segment.run else f"entry {entry.prev}"
         raise ProofError(f"the segment starts at step {segment.first_step}, but follows {follows}")
-
-
-def _framed(entry: bytes) -> bytes:
-    return len(entry).to_bytes(_LENGTH_SIZE_BYTES, "big") + entry
 
 
 def _unframed(extra: bytes) -> list[bytes]:

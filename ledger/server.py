@@ -23,8 +23,8 @@ from samebits.ledger.checkpoint import parse_checkpoint
 from samebits.ledger.errors import LedgerError, NoteFormatError, TileError
 from samebits.ledger.logkey import PUBLIC_NAME
 from samebits.ledger.merkle import HASH_SIZE_BYTES
-from samebits.ledger.note import parse_note
-from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource, read_tile_file
+from samebits.ledger.note import MAX_NOTE_SIZE_BYTES, parse_note
+from samebits.ledger.tile_source import CHECKPOINT_PATH, DirectorySource, read_tile_file
 from samebits.ledger.tiles import (
     ENTRIES_LEVEL,
     ROOT_FOLDER,
@@ -59,7 +59,7 @@ class _LogServer:
 
     async def checkpoint(self, request: Request) -> Response:
         """Answer /checkpoint."""
-        return await run_in_threadpool(self._text, CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES)
+        return await run_in_threadpool(self._text, CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
 
     async def key(self, request: Request) -> Response:
         """Answer /log.pub."""
@@ -94,7 +94,7 @@ class _LogServer:
 
     def _size(self) -> int:
         """Return the size of the published checkpoint, 0 if there is none that is one; raises TileError."""
-        note = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES)
+        note = self._source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
         try:
             return 0 if note is None else parse_checkpoint(parse_note(note)[0]).tree_size
         except NoteFormatError:

@@ -16,7 +16,17 @@ from samebits.ledger.errors import EntryNotFoundError, TileError
 from samebits.ledger.merkle import EMPTY_ROOT, leaf_hash, node_hash
 from samebits.ledger.subtrees import Subtree, consistency_subtrees, inclusion_subtrees, perfect_subtrees
 from samebits.ledger.tile_source import TileSource, read_bundle, read_hashes
-from samebits.ledger.tiles import ENTRIES_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, TileTree, TreeEdge, edge_tiles, tile_at
+from samebits.ledger.tiles import (
+    ENTRIES_LEVEL,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    Tile,
+    TileTree,
+    TreeEdge,
+    edge_tiles,
+    encode_bundle,
+    tile_at,
+)
 
 CACHED_TILES: Final = 256  # of about 35 KiB each
 
@@ -88,8 +98,7 @@ class TileReader:
         edge = self._edge_without_bundle()
         if not self.tree_size % TILE_WIDTH:
             return edge
-        entries = self._bundle(self.tree_size >> TILE_HEIGHT)
-        bundle = b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+        bundle = encode_bundle(self._bundle(self.tree_size >> TILE_HEIGHT))
         return TreeEdge(edge.tree_size, edge.hashes, bundle)
 
     def _prefix(self, size: int | None) -> int:

@@ -12,7 +12,6 @@ from samebits.ledger.errors import TileError
 from samebits.ledger.regular_file import read_regular
 from samebits.ledger.tiles import Tile, decode_bundle, decode_hashes
 
-MAX_CHECKPOINT_SIZE_BYTES: Final = 1_000_000
 CHECKPOINT_PATH: Final = "checkpoint"
 _REFUSAL_SIZE_BYTES: Final = 4096
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS

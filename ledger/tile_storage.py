@@ -30,9 +30,10 @@ from samebits.ledger.keys import VerifierKey
 from samebits.ledger.leftovers import remove_partials, remove_unsigned
 from samebits.ledger.lmdb_import import has_lmdb_log, read_lmdb_log, retire_lmdb_log
 from samebits.ledger.logkey import PUBLIC_NAME
+from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.recovery import agreed_edge, fork_error, open_own_note
 from samebits.ledger.storage import Sign
-from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource
+from samebits.ledger.tile_source import CHECKPOINT_PATH, DirectorySource
 from samebits.ledger.tile_view import TileLogView
 from samebits.ledger.tiles import (
     ROOT_FOLDER,
@@ -158,7 +159,7 @@ class TileLogStorage:
 
     def _settle(self, verifier: VerifierKey, head_file: HeadFile) -> None:
         """Have head, checkpoint and files agree, and know what they say; raises StorageError where they can't."""
-        published, head = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES), head_file.read()
+        published, head = self._source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES), head_file.read()
         is_left = new_path(self._path / CHECKPOINT_PATH).exists()
         known = self._signed
         if known is not None and not is_left and (known.published, known.head) == (published, head):
@@ -196,7 +197,7 @@ class TileLogStorage:
     def _signed_elsewhere(self, shown: Checkpoint | None, verifier: VerifierKey) -> tuple[bytes, Checkpoint] | None:
         """Return the note in checkpoint.new if it is newer than the published one: it may be a head that another user
         keeps. Raises StorageError if the files do not hold it."""
-        note = self._source.read(new_path(Path(CHECKPOINT_PATH)).name, MAX_CHECKPOINT_SIZE_BYTES)
+        note = self._source.read(new_path(Path(CHECKPOINT_PATH)).name, MAX_NOTE_SIZE_BYTES)
         try:
             left = open_checkpoint(note or b"", verifier)
         except LedgerError:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from samebits.ledger.errors import MissingEntryError, StorageError, TileError
-from samebits.ledger.tile_source import CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES, DirectorySource, read_bundle
+from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger.tile_source import CHECKPOINT_PATH, DirectorySource, read_bundle
 from samebits.ledger.tiles import ENTRIES_LEVEL, TILE_HEIGHT, TILE_WIDTH, Tile, tile_at
 
 _SIZE: Final = re.compile(rb"[^\n]*\n(0|[1-9][0-9]{0,18})\n")
@@ -28,7 +29,7 @@ class TileLogView:
         """Return the signed note that was published last, or None."""
         if self._note is None:
             try:
-                self._note = self._source.read(CHECKPOINT_PATH, MAX_CHECKPOINT_SIZE_BYTES)
+                self._note = self._source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
             except TileError as error:
                 raise StorageError(self._path, str(error)) from error
         return self._note
