@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
+from tests.serving import serving_app
 
 from samebits.cas.digest import Digest
 from samebits.cas.node import Node
-from samebits.cas.server import listen, make_app
+from samebits.cas.server import make_app
 from samebits.cas.store import Store
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -24,17 +24,8 @@ KIB, MIB = 1 << 10, 1 << 20
 @contextmanager
 def serving(store: Store, *, writable: bool = False) -> Iterator[str]:
     """Serve a store with uvicorn on a free port of loopback; yields the URL."""
-    listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(make_app(store, writable=writable), log_config=None, log_level="critical", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join()
-        listener.close()
+    with serving_app(make_app(store, writable=writable)) as url:
+        yield url
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

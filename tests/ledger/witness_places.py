@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,19 +70,9 @@ def policy_witness(name: str, url: str | None) -> PolicyWitness:
 @contextmanager
 def serving_witness(witness: Witness) -> Iterator[str]:
     """Serve a witness on a free port of loopback; yields the URL."""
-    import uvicorn  # here, since the workers that are killed start faster without
+    from tests.serving import serving_app  # here, since the workers that are killed start faster without
 
-    from samebits.cas.server import listen
     from samebits.ledger.witness_server import make_witness_app
 
-    listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(make_witness_app(witness), log_config=None, log_level="critical", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join()
-        listener.close()
+    with serving_app(make_witness_app(witness)) as url:
+        yield url
