@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -13,11 +12,8 @@ from samebits.cli.output import CommandError, command, print_fields, print_json,
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import Log
 from samebits.ledger.cosigned import open_cosigned
-from samebits.ledger.errors import StaleCheckpointError
 from samebits.ledger.policy import Policy, PolicyWitness
-from samebits.ledger.witness_client import TIMEOUT_S, Cosigning, cosign_log
-
-_MAX_REPEATS: Final = 3
+from samebits.ledger.witness_client import TIMEOUT_S, cosign_log
 
 
 @command
@@ -45,7 +41,7 @@ def cosign_command(
     directory = store_path(store) / LEDGER_FOLDER
     Log.open(directory, read_only=True).close()  # one that is not there is not made
     with Log.open(directory) as log:
-        done = _cosign(log, asked, timeout)
+        done = cosign_log(log, asked, timeout_s=timeout)
         for problem in done.problems:
             stderr.print(f"samebits: {printable(' '.join(str(problem).split()))}")
         cosigned = open_cosigned(done.note.encode(), rule, log.verifier)
@@ -57,17 +53,6 @@ def cosign_command(
         print_json({"origin": log.origin, "size": size, "witnesses": listed, "problems": problems})
         return
     print_fields({"origin": log.origin, "size": size, **{f"cosigned by {name}": time for name, time in times.items()}})
-
-
-def _cosign(log: Log, asked: list[PolicyWitness], timeout_s: float) -> Cosigning:
-    """Collect cosignatures; again from the start where the log grew meanwhile, a few times."""
-    for _ in range(_MAX_REPEATS):
-        size = log.size
-        with suppress(StaleCheckpointError):
-            done = cosign_log(log, asked, timeout_s=timeout_s)
-            if not done.problems or log.size == size:
-                return done
-    return cosign_log(log, asked, timeout_s=timeout_s)
 
 
 def _chosen(policy: Policy, names: list[str] | None) -> list[PolicyWitness]:

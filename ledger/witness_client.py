@@ -51,11 +51,11 @@ class Cosigning:
 def cosign_log(log: Log, witnesses: Sequence[PolicyWitness], *, timeout_s: float = TIMEOUT_S) -> Cosigning:
     """Have a log's checkpoint cosigned by witnesses and publish it with what they signed.
 
-    Each witness has `timeout_s` seconds in all. Raises StaleCheckpointError if the log grows all the time, and
-    StorageError.
+    Each witness has `timeout_s` seconds in all, and as many again where the log grew meanwhile and one gave none: it
+    may have seen more by then. Raises StaleCheckpointError if the log grows all the time, and StorageError.
     """
     for left in reversed(range(_MAX_ROUNDS)):
-        note = log.checkpoint()
+        size, note = log.size, log.checkpoint()
         found, problems = collect_cosignatures(log, note, witnesses, timeout_s=timeout_s)
         try:
             if found:
@@ -64,7 +64,8 @@ def cosign_log(log: Log, witnesses: Sequence[PolicyWitness], *, timeout_s: float
             if not left:
                 raise
             continue
-        return Cosigning(note, found, problems)
+        if not problems or log.size == size or not left:
+            return Cosigning(note, found, problems)
     raise AssertionError("the last round returns or raises")
 
 
