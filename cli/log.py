@@ -88,6 +88,7 @@ def verify_command(
     if audit.problems:
         _report_problems(audit)
     counts = {"entries": audit.tree_size, "runs": audit.runs, "segments": audit.segments, "verdicts": audit.verdicts}
+    counts |= {name: count for name, count in {"draws": audit.draws, "traces": audit.traces}.items() if count}
     root = audit.root_hash.hex() if audit.root_hash is not None else ""
     fields: dict[str, object] = {"log": "verified", "origin": log.origin, **counts, "root": root}
     if given:

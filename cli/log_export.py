@@ -26,12 +26,14 @@ from samebits.exec.attestation import (
 from samebits.exec.author import author_key_path
 from samebits.exec.runner import log_directory
 from samebits.ledger import (
+    DrawBody,
     Entry,
     Log,
     RunBody,
     RunChain,
     RunNotFoundError,
     SegmentBody,
+    TraceBody,
     Trust,
     VerdictBody,
     VerifierKey,
@@ -127,6 +129,8 @@ def _statement(log: Log, index: int, entry: Entry, store: Store, source: Path | 
             return run_statement(chain, store)
         case SegmentBody(run=run):
             raise CommandError(f"this is a segment, no result of its own; export its run, {run}")
+        case DrawBody(run=run) | TraceBody(run=run):
+            raise CommandError(f"this is a {entry.kind}, no result of its own; export its run, {run}")
         case VerdictBody(run=run):
             log.verdicts(run)  # checks its signature
             return verdict_statement(index, entry, _chain(log, run, source), store)

@@ -1,7 +1,7 @@
 """The ledger: signed entries that chain a run's steps, in a transparency log that anyone can check (see README.md)."""
 
 from samebits.ledger.audit import AuditProblem, LogAudit
-from samebits.ledger.bodies import Body, RunBody, SegmentBody, VerdictBody
+from samebits.ledger.bodies import Body, DrawBody, RunBody, Sample, SegmentBody, TraceBody, VerdictBody
 from samebits.ledger.chain import ChainSegment, ChainVerdict, RunChain, check_chain, read_chain
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
 from samebits.ledger.cosigned import CosignedCheckpoint, Witnessing, open_cosigned
@@ -49,6 +49,7 @@ __all__ = [
     "ChainVerdict",
     "Checkpoint",
     "CosignedCheckpoint",
+    "DrawBody",
     "Entry",
     "EntryError",
     "EntryNotFoundError",
@@ -72,12 +73,14 @@ __all__ = [
     "RunNotFoundError",
     "RunOfJob",
     "RunPart",
+    "Sample",
     "SegmentBody",
     "SignatureError",
     "SigningKey",
     "StorageError",
     "TileError",
     "TlogProof",
+    "TraceBody",
     "Trust",
     "TrustFileError",
     "TrustedKey",

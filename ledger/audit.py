@@ -15,7 +15,7 @@ from samebits.cas.digest import Digest
 from samebits.ledger.audit_entries import CheckedEntry, Missing, Slice, check_slices
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint
 from samebits.ledger.errors import AuditError, ChainError, LedgerError, MissingEntryError
-from samebits.ledger.index import LogIndex
+from samebits.ledger.index import KINDS, LogIndex
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.merkle import CompactRange
 from samebits.ledger.storage import LogStorage
@@ -60,6 +60,8 @@ class LogAudit:
     runs: int
     segments: int
     verdicts: int
+    draws: int
+    traces: int
     problems: tuple[AuditProblem, ...]  # in the log's order, those of the checkpoint last
 
     @property
@@ -80,7 +82,7 @@ class _Auditor:
         """Remember the root hashes of the trees of these sizes."""
         self.index = LogIndex(origin)
         self.tree: CompactRange | None = CompactRange()  # None: an entry is missing, so there is no root hash
-        self.counts = {"run": 0, "segment": 0, "verdict": 0}
+        self.counts = dict.fromkeys(KINDS, 0)
         self.problems: list[AuditProblem] = []
         self.sizes = sizes
         self.roots = {0: CompactRange().root_hash()}
@@ -184,6 +186,8 @@ def audit_log(
         runs=auditor.counts["run"],
         segments=auditor.counts["segment"],
         verdicts=auditor.counts["verdict"],
+        draws=auditor.counts["draw"],
+        traces=auditor.counts["trace"],
         problems=tuple(auditor.problems),
     )
 

@@ -1,4 +1,5 @@
-"""The three bodies of entries: who runs what, what some steps gave, and what a verifier found.
+"""The bodies of entries: who runs what, what some steps gave, what a verifier will draw and what one found, and what
+a runner says of the inside of some steps.
 
 Each is checked when it is made, from values or from what was read; EntryError names the field.
 """
@@ -21,8 +22,11 @@ from samebits.ledger.fields import (
     read_text,
 )
 
-EntryKind: TypeAlias = Literal["run", "segment", "verdict"]
+EntryKind: TypeAlias = Literal["run", "segment", "verdict", "draw", "trace"]
+TraceLevel: TypeAlias = Literal["init", "steps", "nodes"]
 NONCE_SIZE_BYTES = 16
+SAMPLE_NONCE_SIZE_BYTES = 32
+MAX_BEACON_SIZE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class RunBody:
     steps: int  # >= 1, all steps of the job
     commit_every: int  # steps, >= 1
     checkpoint_every: int  # steps, >= 1
+    first_step: int = 0  # the step that the job begins with, < steps; not written if 0
+    parent: Digest | None = None  # the run whose state at first_step this one goes on from; not written if None
 
     def __post_init__(self) -> None:
         body = self.to_body()
@@ -43,6 +49,10 @@ class RunBody:
         read_bytes(body, "nonce", NONCE_SIZE_BYTES)
         for name in ("steps", "commit_every", "checkpoint_every"):
             read_integer(body, name, 1)
+        if "first_step" in body:
+            read_integer(body, "first_step", 1, self.steps - 1)
+        if "parent" in body:
+            read_digest(body, "parent")
 
     def to_body(self) -> dict[str, Value]:
         """Return the fields as they stand in an entry, in their order."""
@@ -51,7 +61,7 @@ class RunBody:
     @classmethod
     def from_body(cls, body: Value) -> RunBody:
         """Read the fields of a run entry; raises EntryError."""
-        checked: Any = check_names("run body", body, _NAMES[cls])
+        checked: Any = _check_names(cls, body)
         return cls(**checked)
 
 
@@ -87,8 +97,51 @@ class SegmentBody:
     @classmethod
     def from_body(cls, body: Value) -> SegmentBody:
         """Read the fields of a segment entry; raises EntryError."""
-        checked: Any = check_names("segment body", body, _NAMES[cls])
+        checked: Any = _check_names(cls, body)
         return cls(**{**checked, "kernels": read_digests(checked, "kernels")})
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which segments of a run were drawn, and from what. How is said in samebits.exec.sampling."""
+
+    draw: Digest | None  # the entry that announced it; None: drawn by a beacon alone
+    nonce: bytes  # 32 bytes, or none without such an entry
+    beacon: bytes  # up to 64 bytes, public randomness; may be empty
+    checkpoint: Digest  # blob: the signed checkpoint of the run's log
+    segments: tuple[int, ...]  # the drawn ones, by their place in the chain from 0, ascending
+
+    def __post_init__(self) -> None:
+        body = self.to_body()
+        if self.draw is not None:
+            read_digest(body, "draw")
+        read_bytes(body, "nonce", 0 if self.draw is None else SAMPLE_NONCE_SIZE_BYTES)
+        if not isinstance(self.beacon, bytes) or len(self.beacon) > MAX_BEACON_SIZE_BYTES:
+            raise EntryError("beacon", f"want up to {MAX_BEACON_SIZE_BYTES} bytes")
+        if self.draw is None and not self.beacon:
+            raise EntryError("beacon", "want a beacon where no draw was announced")
+        read_digest(body, "checkpoint")
+        steps = self.segments
+        if not steps or any(type(one) is not int or one < 0 for one in steps) or list(steps) != sorted(set(steps)):
+            raise EntryError("segments", "want ascending numbers from 0")
+
+    def to_body(self) -> dict[str, Value]:
+        """Return the fields as they stand in a verdict, in their order."""
+        return {
+            "beacon": self.beacon,
+            "checkpoint": self.checkpoint,
+            "draw": self.draw,
+            "nonce": self.nonce,
+            "segments": list(self.segments),
+        }
+
+    @classmethod
+    def from_body(cls, body: Value) -> Sample:
+        """Read the fields; raises EntryError."""
+        checked: Any = check_names("sample", body, frozenset(cls.__slots__))
+        if not isinstance(checked["segments"], list):
+            raise EntryError("segments", "want a list")
+        return cls(**{**checked, "segments": tuple(checked["segments"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +156,7 @@ class VerdictBody:
     result: Literal["same", "different"]
     first_different_step: int | None  # in the range if the result is "different", else None
     device: str  # 1 to 255 printable characters
+    sample: Sample | None = None  # only these segments of the range were computed again; not written if None: all
 
     def __post_init__(self) -> None:
         body = self.to_body()
@@ -118,15 +172,84 @@ class VerdictBody:
     @classmethod
     def from_body(cls, body: Value) -> VerdictBody:
         """Read the fields of a verdict entry; raises EntryError."""
-        checked: Any = check_names("verdict body", body, _NAMES[cls])
+        checked: Any = _check_names(cls, body)
+        if "sample" in checked:
+            checked = {**checked, "sample": Sample.from_body(checked["sample"])}
         return cls(**checked)
 
 
-Body: TypeAlias = RunBody | SegmentBody | VerdictBody
+@dataclass(frozen=True, slots=True)
+class DrawBody:
+    """A verifier's word, before the draw, that so many segments of a run will be drawn by a nonce of this hash."""
+
+    KIND: ClassVar[EntryKind] = "draw"
+
+    run: Digest
+    nonce_hash: bytes  # 32 bytes, see samebits.exec.sampling
+    segments: int  # >= 1, of the run, up to the one that the entry names
+    sample: int  # 1 .. segments, how many of them will be drawn
+
+    def __post_init__(self) -> None:
+        body = self.to_body()
+        read_digest(body, "run")
+        read_bytes(body, "nonce_hash", 32)
+        read_integer(body, "sample", 1, read_integer(body, "segments", 1))
+
+    def to_body(self) -> dict[str, Value]:
+        """Return the fields as they stand in an entry, in their order."""
+        return _to_body(self)
+
+    @classmethod
+    def from_body(cls, body: Value) -> DrawBody:
+        """Read the fields of a draw entry; raises EntryError."""
+        checked: Any = _check_names(cls, body)
+        return cls(**checked)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceBody:
+    """A runner's word on the inside of the steps [first_step, stop_step) of a run, before anybody asks about it."""
+
+    KIND: ClassVar[EntryKind] = "trace"
+
+    run: Digest
+    first_step: int  # >= 0
+    stop_step: int  # > first_step
+    level: TraceLevel  # "steps": a commit for each; "nodes": every result of one step; "init": of the init graph
+    leaves: int  # >= 1
+    root: bytes  # 32 bytes: RFC 6962 root hash over the leaves, which samebits.exec.trace defines
+
+    def __post_init__(self) -> None:
+        body = self.to_body()
+        read_digest(body, "run")
+        read_range(body)
+        if self.level not in ("init", "steps", "nodes"):
+            raise EntryError("level", "want init, steps or nodes")
+        read_integer(body, "leaves", 1)
+        read_bytes(body, "root", 32)
+
+    def to_body(self) -> dict[str, Value]:
+        """Return the fields as they stand in an entry, in their order."""
+        return _to_body(self)
+
+    @classmethod
+    def from_body(cls, body: Value) -> TraceBody:
+        """Read the fields of a trace entry; raises EntryError."""
+        checked: Any = _check_names(cls, body)
+        return cls(**checked)
+
+
+Body: TypeAlias = RunBody | SegmentBody | VerdictBody | DrawBody | TraceBody
 _KINDS: dict[str, type[Body]] = {
     "run": RunBody,
     "segment": SegmentBody,
     "verdict": VerdictBody,
+    "draw": DrawBody,
+    "trace": TraceBody,
+}
+_OPTIONAL: dict[type[Body], dict[str, Value]] = {  # fields that are not written where they have this value
+    RunBody: {"first_step": 0, "parent": None},
+    VerdictBody: {"sample": None},
 }
 _SORTED_NAMES: dict[str, list[str]] = {name: sorted(kind.__slots__) for name, kind in _KINDS.items()}
 _NAMES: dict[type[Body], frozenset[str]] = {kind: frozenset(kind.__slots__) for kind in _KINDS.values()}
@@ -140,8 +263,25 @@ def read_body(kind: str, body: Value) -> Body:
 
 
 def _to_body(body: Body) -> dict[str, Value]:
-    values: dict[str, Value] = {name: getattr(body, name) for name in _SORTED_NAMES[body.KIND]}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    values: dict[str, Any] = {name: getattr(body, name) for name in _SORTED_NAMES[body.KIND]}
+    for name, default in _OPTIONAL.get(type(body), {}).items():
+        if values[name] == default and type(values[name]) is type(default):
+            del values[name]
+    return {name: _to_value(value) for name, value in values.items()}
+
+
+def _to_value(value: Any) -> Value:
+    if isinstance(value, Sample):
+        return value.to_body()
+    plain: Value = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _check_names(kind: type[Body], body: Value) -> dict[str, Value]:
+    """Return the fields of a body, which has all names of its kind but those that may be left out."""
+    optional = _OPTIONAL.get(kind, {}).keys()
+    left_out = optional - body.keys() if isinstance(body, dict) else set()
+    return check_names(f"{kind.KIND} body", body, _NAMES[kind] - left_out)
 
 
 def _read_result(body: dict[str, Value]) -> tuple[Literal["same", "different"], int | None]:

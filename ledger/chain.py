@@ -70,7 +70,7 @@ class RunChain:
     @property
     def next_step(self) -> int:
         """The first step that no segment covers."""
-        return self.segments[-1].body.stop_step if self.segments else 0
+        return self.segments[-1].body.stop_step if self.segments else self.body.first_step
 
     @property
     def state(self) -> Digest | None:
@@ -103,7 +103,10 @@ class ChainBuilder:
         self._verdicts: list[ChainVerdict] = []
 
     def add(self, index: int, address: Digest, entry: Entry) -> None:
-        """Add an entry of this run; raises ChainError if it breaks a rule. Signatures are not looked at."""
+        """Add an entry of this run; raises ChainError if it breaks a rule. Signatures are not looked at.
+
+        Draws and traces keep the rules and are no part of the chain.
+        """
         body = entry.body
         if not isinstance(body, RunBody) and body.run != self._run[1]:
             raise ChainError(index, address, f"a {entry.kind} of another run, {str(body.run)[:16]}")
@@ -112,7 +115,7 @@ class ChainBuilder:
             self._segments.append(ChainSegment(index, address, entry, body))
         elif isinstance(body, VerdictBody):
             self._verdicts.append(ChainVerdict(index, address, entry, body))
-        else:
+        elif isinstance(body, RunBody):
             raise ChainError(index, address, f"another run in the chain of run {str(self._run[1])[:16]}")
 
     def build(self) -> RunChain:

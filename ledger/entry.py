@@ -14,7 +14,7 @@ from typing import Final
 from samebits.cas.digest import Digest, hash_node
 from samebits.cas.encoding import NOT_CANONICAL, Value, decode_unchecked, encode_sorted
 from samebits.cas.errors import CasError
-from samebits.ledger.bodies import Body, EntryKind, RunBody, SegmentBody, VerdictBody, read_body
+from samebits.ledger.bodies import Body, EntryKind, RunBody, read_body
 from samebits.ledger.ed25519 import point_problem
 from samebits.ledger.errors import EntryError, SignatureError
 from samebits.ledger.fields import Fields, check_names, read_bytes, read_integer, read_text
@@ -32,7 +32,7 @@ class Entry:
     """A signed statement in a log. Made by `sign_entry` or `decode_entry`, which check that the fields fit together."""
 
     origin: str  # the log this entry was made for
-    prev: Digest | None  # run: None; segment: the run's entry before it; verdict: the last segment checked
+    prev: Digest | None  # run: None; segment: the run's entry before it; others: the (last) segment they are about
     body: Body
     author: bytes  # 32 bytes, Ed25519 public key
     signature: bytes  # 64 bytes, Ed25519
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def kind(self) -> EntryKind:
-        """What the body is: run, segment or verdict."""
+        """What the body is: run, segment, verdict, draw or trace."""
         return self.body.KIND
 
 
@@ -134,7 +134,7 @@ def _read_prev(body: Body, prev: Value) -> Digest | None:
             if prev is not None:
                 raise EntryError("prev", "a run has no entry before it")
             return None
-        case SegmentBody() | VerdictBody():
+        case _:
             if not isinstance(prev, Digest):
                 raise EntryError("prev", f"a {body.KIND} names an entry before it")
             return prev

@@ -13,7 +13,9 @@ The rules, each of which has its own message in ChainError:
 - a segment is signed by the run's author, and the run is in the log before it;
 - it names the run's latest entry as the one before it: two segments that name the same one are a fork;
 - it starts at the step where that one stops, with the state that came out there, and stops within the run's steps;
-- a verdict, by anyone, names the last segment it checked, and a range of steps that ends in this segment.
+- a verdict, by anyone, names the last segment it checked, and a range of steps that ends in this segment;
+- a draw, by anyone, names the last segment that may be drawn;
+- a trace is signed by the run's author, and names the segment that its steps are in.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ PLACES: Final = b"a"
 FOLLOWERS: Final = b"f"
 IDENTITIES: Final = b"n"
 RUNS: Final = b"r"
-KINDS: Final = {"run": b"\0", "segment": b"\1", "verdict": b"\2"}
+KINDS: Final = {"run": b"\0", "segment": b"\1", "verdict": b"\2", "draw": b"\3", "trace": b"\4"}
 _PLACE: Final = struct.Struct(">Q1s")
 _SEGMENT: Final = struct.Struct(">32sQQ")
 _RUN: Final = struct.Struct(">QQQ32s32s")
@@ -102,7 +104,7 @@ class LogIndex:
                 named = f"the job, author and nonce of entry {int.from_bytes(same, 'big')}"
                 raise _error(index, link, f"a second run with {named}")
             self.rows.put(IDENTITIES + link.identity, place[:8])
-            self._put_head(link.address, RunHead(index, link.steps, 0, link.author, link.address, b""))
+            self._put_head(link.address, RunHead(index, link.steps, link.first_step, link.author, link.address, b""))
         elif link.kind == "segment":
             head = self.head(link.run)
             if head is None:
@@ -113,7 +115,7 @@ class LogIndex:
             self.rows.put(FOLLOWERS + link.prev, link.address)
             grown = RunHead(head.index, head.steps, link.stop_step, head.author, link.address, link.state_out)
             self._put_head(link.run, grown)
-        elif self.head(link.run) is not None and (problem := self._verdict_problem(link)):
+        elif (head := self.head(link.run)) is not None and (problem := self._statement_problem(head, link)):
             raise _error(index, link, f"run {_short(link.run)}: {problem}")
         self.rows.put(PLACES + link.address, place)
 
@@ -144,14 +146,20 @@ class LogIndex:
             return f"names {_short(link.prev)} as the entry before it, which is not in this run"
         return f"a fork: entry {self.find(follower)} ({_short(follower)}) already follows {_short(link.prev)}"
 
-    def _verdict_problem(self, link: Link) -> str:
-        """Return which rule this verdict would break, or nothing."""
-        checked = self.find_segment(link.prev)
-        if checked is None or checked.run != link.run:
-            return f"names {_short(link.prev)} as the segment it checked, which is not in this run"
-        if not checked.first_step < link.stop_step <= checked.stop_step:
-            where = f"[{checked.first_step}, {checked.stop_step})"
+    def _statement_problem(self, head: RunHead, link: Link) -> str:
+        """Return which rule this verdict, draw or trace would break, or nothing."""
+        named = self.find_segment(link.prev)
+        if named is None or named.run != link.run:
+            what = "as the segment it checked" if link.kind == "verdict" else "as a segment"
+            return f"names {_short(link.prev)} {what}, which is not in this run"
+        where = f"[{named.first_step}, {named.stop_step})"
+        if link.kind == "verdict" and not named.first_step < link.stop_step <= named.stop_step:
             return f"the verdict stops at step {link.stop_step}, outside the last segment it checked, {where}"
+        if link.kind == "trace":
+            if link.author != head.author:
+                return f"traced by {link.author.hex()}, but only {head.author.hex()} traces this run"
+            if not named.first_step <= link.first_step < link.stop_step <= named.stop_step:
+                return f"the trace of steps [{link.first_step}, {link.stop_step}) is outside its segment, {where}"
         return ""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from samebits.cas.digest import Digest
-from samebits.ledger.bodies import SegmentBody, VerdictBody
+from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.chain import RunChain
 from samebits.ledger.entry import Entry
 from samebits.ledger.errors import ArtifactNotFoundError
@@ -127,13 +127,13 @@ class LineageWalk:
         ((_, address, entry),) = self._read([place])
         if isinstance(entry.body, SegmentBody):
             return (self._part(self._chain(entry.body.run), address),)
-        run = entry.body.run if isinstance(entry.body, VerdictBody) else address
+        run = address if isinstance(entry.body, RunBody) else entry.body.run
         if self._index.head(run.raw) is None:
             return ()
         chain = self._chain(run)
         if not chain.segments:
             return ()
-        checked = entry.prev if isinstance(entry.body, VerdictBody) and entry.prev is not None else chain.head
+        checked = chain.head if entry.prev is None else entry.prev
         return (self._part(chain, checked),)
 
     def _part(self, chain: RunChain, last: Digest) -> RunPart:
@@ -171,6 +171,6 @@ class LineageWalk:
         rows = scan_indexes(self._index.rows, ARTIFACTS + state.raw)
         found: dict[Digest, None] = {}
         for _, _, entry in self._read([index for index, value in rows if "state_in" in name_roles(value)]):
-            if isinstance(entry.body, SegmentBody) and entry.body.first_step == 0:
+            if isinstance(entry.body, SegmentBody) and entry.prev == entry.body.run:
                 found[entry.body.run] = None
         return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from samebits.cas.digest import Digest
-from samebits.ledger.bodies import EntryKind, RunBody, SegmentBody
+from samebits.ledger.bodies import DrawBody, EntryKind, RunBody, SegmentBody
 from samebits.ledger.entry import Entry
 
 
@@ -31,8 +31,9 @@ def link_entry(address: Digest, entry: Entry) -> Link:
     body, raw = entry.body, address.raw
     if isinstance(body, RunBody):
         identity = entry.author + body.job.raw + body.nonce
-        return Link("run", raw, entry.origin, entry.author, b"", raw, identity, body.steps)
+        return Link("run", raw, entry.origin, entry.author, b"", raw, identity, body.steps, body.first_step)
     prev = b"" if entry.prev is None else entry.prev.raw
+    first, stop = (0, 0) if isinstance(body, DrawBody) else (body.first_step, body.stop_step)
     states = (body.state_in.raw, body.state_out.raw) if isinstance(body, SegmentBody) else (b"", b"")
     return Link(
         entry.kind,
@@ -41,8 +42,8 @@ def link_entry(address: Digest, entry: Entry) -> Link:
         entry.author,
         prev,
         body.run.raw,
-        first_step=body.first_step,
-        stop_step=body.stop_step,
+        first_step=first,
+        stop_step=stop,
         state_in=states[0],
         state_out=states[1],
     )

@@ -117,7 +117,7 @@ def _check_segment(entry: Entry, segment: SegmentBody, run: RunBody) -> None:
     """Check those rules of a run that two entries show; raises ProofError."""
     if segment.stop_step > run.steps:
         raise ProofError(f"the segment stops at step {segment.stop_step}, but the run has {run.steps} steps")
-    if (segment.first_step == 0) != (entry.prev == segment.run):
+    if (segment.first_step == run.first_step) != (entry.prev == segment.run):
         follows = "the run's own entry" if entry.prev == segment.run else f"entry {entry.prev}"
         raise ProofError(f"the segment starts at step {segment.first_step}, but follows {follows}")
 

@@ -32,9 +32,9 @@ MAX_SIZE_BYTES: Final = 1 << 20
 MAX_NAME_LENGTH: Final = 100
 _COUNTED: Final[dict[TrustedAs, tuple[EntryKind, ...]]] = {
     "log": (),
-    "author": ("run", "segment", "verdict"),
-    "author:runs": ("run", "segment"),
-    "author:verdicts": ("verdict",),
+    "author": ("run", "segment", "verdict", "draw", "trace"),
+    "author:runs": ("run", "segment", "trace"),
+    "author:verdicts": ("verdict", "draw"),
 }
 _HEX: Final = re.compile(r"[0-9a-f]{8,}\Z")
 _WRITABLE_BY_OTHERS: Final = 0o022
