@@ -7,31 +7,22 @@ run names), the computation (which steps). Anything that can't be had or read ra
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from samebits.cas import Digest, Store, check_objects
-from samebits.cas.remotes import StoreRemote
 from samebits.cas.transfer import pull
 from samebits.exec.author import author_key
-from samebits.exec.commits import Commit, commit_steps, make_commit, read_commits, state_address
+from samebits.exec.claim import Claim, claim_roots, read_claim
+from samebits.exec.commits import state_address
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
-from samebits.exec.machine import JobMachine, as_scalars, load_spec
+from samebits.exec.machine import JobMachine, load_spec
+from samebits.exec.replay import Replay, replay_steps
+from samebits.exec.run_places import FoundRun, RunPlace, StorePlace
 from samebits.exec.runner import Progress, log_directory
-from samebits.ledger import (
-    Entry,
-    Log,
-    RunBody,
-    RunChain,
-    SegmentBody,
-    SigningKey,
-    VerdictBody,
-    entry_address,
-    sign_entry,
-)
-from samebits.ledger.merkle import leaf_hash, root_hash
+from samebits.ledger import Entry, Log, RunBody, SigningKey, VerdictBody, entry_address, sign_entry
 
 SAME: Final[Literal["same"]] = "same"
 DIFFERENT: Final[Literal["different"]] = "different"
@@ -64,77 +55,73 @@ class Verdict:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """What the run's entries and stored commits say."""
-
-    body: RunBody
-    segments: Sequence[SegmentBody]
-    commits: Mapping[int, Digest]  # step -> address of its commit
-
-
 def verify(
     run: Digest | str,
     store: Store,
     *,
     device: str = "numpy",
-    source: Store | None = None,
+    source: Store | RunPlace | None = None,
     partial: bool = False,
     progress: Progress | None = None,
     key: SigningKey | None = None,
 ) -> Verdict:
     """Replay a run and compare every commit; the signed verdict goes into the store's own ledger.
 
-    `key` signs it; without one the store's author does. `source` is another store, whose ledger holds the run and from
-    which missing objects are fetched by hash. A run that stops before its job's last step is refused unless `partial`.
+    `key` signs it; without one the store's author does. `source` is another store, or any other place, whose ledger
+    holds the run and from which missing objects are fetched by hash. A run that stops before its job's last step is
+    refused unless `partial`.
     Raises LedgerError, CasError, JobError or RunError for what is missing, damaged or malformed.
     """
     started = time.perf_counter()
-    address = _check_arguments(run, store, source)
+    address = _check_arguments(run, store)
+    place = _as_place(source, store)
     opened = open_device(device)
-    chain, log_vkey = _read_chain(address, source or store, partial=partial)
+    found = place.find(address)
+    _check_complete(found, partial=partial)
     key, log = key or author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
-    body, segments = chain.body, [segment.body for segment in chain.segments]
-    roots = [body.job, *(d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))]
-    _check_steps(body, store, source)
-    fetched = 0 if source is None else pull(StoreRemote(source), store, roots).size_bytes
+    chain, roots = found.chain, claim_roots(found.chain)
+    fetched = 0
+    if place.remote is not None:  # a job of other steps is refused before the rest is fetched
+        fetched = pull(place.remote, store, [chain.job]).size_bytes
+    _check_steps(chain.body, store)
+    if place.remote is not None:
+        fetched += pull(place.remote, store, roots).size_bytes
     objects, damaged = check_objects(store, roots)
     if damaged:
         raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")
     with store.holding(roots):
-        claim = _Claim(body, segments, _read_claimed_commits(store, body, segments))
-        machine = JobMachine(body.job, store, opened)
-        different, checked, metrics = _replay(machine, claim, progress)
-    steps_checked = segments[-1].stop_step if different is None else different + 1
+        claim = read_claim(store, chain)
+        machine = JobMachine(chain.job, store, opened)
+        replay = _replay(machine, claim, progress)
+    different = replay.first_different_step
+    steps_checked = claim.stop_step if different is None else different + 1
     outcome = SAME if different is None else DIFFERENT
-    result = VerdictBody(address, 0, segments[-1].stop_step, outcome, different, opened.name)
+    result = VerdictBody(address, claim.first_step, claim.stop_step, outcome, different, opened.name)
     entry = _append_once(log, sign_entry(log.origin, chain.head, result, key, time=int(time.time())))
     return Verdict(
         run=address,
-        job=body.job,
+        job=chain.job,
         verdict=result.result,
         first_different_step=different,
-        commits_checked=checked,
+        commits_checked=replay.commits_checked,
         steps_checked=steps_checked,
         steps=machine.spec.steps,
         device=opened.name,
-        final_state=segments[-1].state_out,
-        metrics=metrics,
+        final_state=claim.final_state,
+        metrics=replay.metrics,
         entry=entry_address(entry),
         run_entry=chain.head,
         run_author=chain.author,
-        log_vkey=log_vkey,
+        log_vkey=found.log_key.vkey,
         objects_checked=objects,
         bytes_fetched=fetched,
         seconds=time.perf_counter() - started,
     )
 
 
-def _check_arguments(run: object, store: object, source: object) -> Digest:
+def _check_arguments(run: object, store: object) -> Digest:
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")
-    if source is not None and not isinstance(source, Store):
-        raise TypeError(f"source: want a Store, got {type(source).__name__}")
     if isinstance(run, str):
         return Digest.parse(run)
     if not isinstance(run, Digest):
@@ -142,9 +129,21 @@ def _check_arguments(run: object, store: object, source: object) -> Digest:
     return run
 
 
-def _check_steps(body: RunBody, store: Store, source: Store | None) -> None:
+def _as_place(source: Store | RunPlace | None, store: Store) -> RunPlace:
+    match source:
+        case None:
+            return StorePlace(store, is_own=True)
+        case Store():
+            return StorePlace(source)
+        case _ if hasattr(source, "remote"):
+            return source
+        case _:
+            raise TypeError(f"source: want a Store or a place, got {type(source).__name__}")
+
+
+def _check_steps(body: RunBody, store: Store) -> None:
     """Raise RunError unless the run has the steps of its job; every later count is bounded by them."""
-    spec = load_spec(body.job, store if source is None or store.has(body.job) else source)
+    spec = load_spec(body.job, store)
     if body.steps != spec.steps:
         raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
 
@@ -160,55 +159,23 @@ def _append_once(log: Log, entry: Entry) -> Entry:
     return entry
 
 
-def _read_chain(run: Digest, source: Store, *, partial: bool) -> tuple[RunChain, str]:
-    """Return the chain of a run from an audited log, and the log's verifier key."""
-    log = Log.open(log_directory(source), read_only=True)
-    log.audit().check()
-    chain = log.chain(run)
+def _check_complete(found: FoundRun, *, partial: bool) -> None:
+    chain = found.chain
     if not chain.segments:
-        raise RunError(f"run {run} has no finished segment yet")
+        raise RunError(f"run {chain.run_address} has no finished segment yet")
     if not chain.is_complete and not partial:
         stop, steps = chain.next_step, chain.body.steps
-        raise RunError(f"run {run} stops after {stop} of {steps} steps; --partial verifies what is there")
-    return chain, log.verifier.vkey
+        raise RunError(f"run {chain.run_address} stops after {stop} of {steps} steps; --partial verifies what is there")
 
 
-def _read_claimed_commits(store: Store, body: RunBody, segments: Sequence[SegmentBody]) -> dict[int, Digest]:
-    """Return the commits that the run claims; raises RunError if a list isn't the one that was signed."""
-    claimed: dict[int, Digest] = {}
-    for segment in segments:
-        listed = read_commits(store.get_node(segment.commits))
-        wanted = commit_steps(segment.first_step, segment.stop_step, body.commit_every)
-        if len(listed) != len(wanted) or any(step != due for (step, _), due in zip(listed, wanted, strict=True)):
-            raise RunError(f"segment {segment.first_step}:{segment.stop_step} does not list the commits of its cadence")
-        if root_hash([leaf_hash(commit.raw) for _, commit in listed]) != segment.commits_root:
-            raise RunError(
-                f"the commits of segment {segment.first_step}:{segment.stop_step} do not have the signed root"
-            )
-        last = Commit.from_node(store.get_node(listed[-1][1]))
-        if last.state != segment.state_out:
-            raise RunError(
-                f"segment {segment.first_step}:{segment.stop_step} ends in another state than its last commit"
-            )
-        claimed |= dict(listed)
-    return claimed
-
-
-def _replay(machine: JobMachine, claim: _Claim, progress: Progress | None) -> tuple[int | None, int, dict[str, float]]:
-    """Compute every step again; returns the first step that differs, the number of equal commits, the last metrics."""
+def _replay(machine: JobMachine, claim: Claim, progress: Progress | None) -> Replay:
+    """Compute every step again, from the initial state that the job gives."""
     state = machine.initial_state()
     if state_address(machine.download(state)) != claim.segments[0].state_in:
-        return 0, 0, {}
-    checked = 0
-    scalars: dict[str, float] = {}
-    for t in range(claim.segments[-1].stop_step):
-        state, metrics = machine.step(t, state)
-        scalars = as_scalars(metrics)
+        return Replay(claim.first_step, claim.stop_step, claim.first_step, 0, {})
+
+    def done(t: int, metrics: Mapping[str, float]) -> None:
         if progress is not None:
-            progress(t + 1, machine.spec.steps, scalars)
-        if t in claim.commits:
-            commit = make_commit(t, machine.download(state), metrics)
-            if commit.address() != claim.commits[t]:
-                return t, checked, scalars
-            checked += 1
-    return None, checked, scalars
+            progress(t + 1, machine.spec.steps, metrics)
+
+    return replay_steps(machine, state, claim.first_step, claim.stop_step, claim.commits, done)[0]

@@ -127,7 +127,7 @@ def test_verify_and_run_say_which_argument_has_another_type(store: Store) -> Non
     address = Digest(bytes(32))
     calls: list[tuple[Any, str]] = [
         (lambda: samebits.verify(123, store), "run: want an address, got int"),  # type: ignore[arg-type]
-        (lambda: samebits.verify(address, store, source="/x"), "source: want a Store, got str"),  # type: ignore[arg-type]
+        (lambda: samebits.verify(address, store, source="/x"), "source: want a Store or a place, got str"),  # type: ignore[arg-type]
         (lambda: samebits.verify(address, "/x"), "want a Store, got str"),  # type: ignore[arg-type]
         (lambda: samebits.run(make_job(), "/x"), "want a Store, got str"),  # type: ignore[arg-type]
     ]
