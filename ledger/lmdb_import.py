@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import lmdb
 
-from samebits.ledger.durable import sync_folder
+from samebits.cas.durable_files import sync_folder
 from samebits.ledger.errors import StorageError
 
 FORMAT: Final = b"samebits log v1"
