@@ -15,7 +15,7 @@ from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
 from samebits.cli.trusting import KeyOption, load_given_key
-from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE
+from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE, check_fraction
 from samebits.exec.runner import Run, put_job, run
 
 
@@ -44,6 +44,7 @@ def run_command(
     --checkpoint-every changes a bit of the result. With --paranoid a run whose device gives two results for one launch
     stops and names the operations; one that ends says how probable it was that a fault was missed.
     """
+    check_fraction("--fault-rate", fault_rate)
     found, signer = resolve_job(job), load_given_key(key)
     with contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))

@@ -42,8 +42,8 @@ class ComputationFaultError(DeviceError):
         self.different_bytes = different_bytes
         self.size_bytes = size_bytes
         super().__init__(
-            f"device {device} computes wrongly: {', '.join(operations)}, computed twice by {kernel} from the same memory, "
-            f"gave results that differ in {different_bytes} of {size_bytes} bytes"
+            f"device {device} computes wrongly: {', '.join(operations)}, computed twice from the same memory by "
+            f"{kernel}, gave results that differ in {different_bytes} of {size_bytes} bytes"
         )
 
 
