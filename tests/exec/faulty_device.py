@@ -121,6 +121,11 @@ class LostBackend(OpenclBackend):
         self._check("download")
         super().download(buffer, data)
 
+    def synchronize(self) -> None:
+        """Wait, while the device is there."""
+        self._check("synchronize")
+        super().synchronize()
+
     def launch(self, kernel: Any, buffers: Sequence[Any], items: int, group: int) -> None:
         """Launch, while the device is there; this may be the last."""
         self.left -= 1
@@ -152,6 +157,12 @@ def flip_numpy(patch: pytest.MonkeyPatch, flipper: Flipper) -> None:
 
     patch.setattr(numpy_device, "evaluate", spoiled)
     patch.setattr(registry, "check_and_remember", lambda device: 0)
+
+
+def flip_main() -> None:
+    """Run `samebits ARGUMENTS` on an opencl device that computes one launch wrongly: LAUNCH ARGUMENTS."""
+    install(pytest.MonkeyPatch(), FlippingBackend(Flipper(at=[int(sys.argv.pop(1))])))
+    samebits_main.main()
 
 
 def main() -> None:
