@@ -15,6 +15,7 @@ from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
 from samebits.cli.trusting import KeyOption, load_given_key
+from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE, check_fraction
 from samebits.exec.runner import Run, put_job, run
 
 
@@ -27,13 +28,23 @@ def run_command(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Store the state every N steps.", metavar="N")] = 50,
     source: FromOption = None,
     key: KeyOption = None,
+    paranoid: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Compute this fraction of launches twice, to find faults.", metavar="FRACTION"),
+    ] = 0.0,
+    fault_rate: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="With --paranoid: wrong launches per launch to reckon with.", metavar="RATE"),
+    ] = DEFAULT_FAULT_RATE,
     json: JsonOption = False,
 ) -> None:
     """Run a job from its first step to its last and chain it in the ledger.
 
     A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
-    --checkpoint-every changes a bit of the result.
+    --checkpoint-every changes a bit of the result. With --paranoid a run whose device gives two results for one launch
+    stops and names the operations; one that ends says how probable it was that a fault was missed.
     """
+    check_fraction("--fault-rate", fault_rate)
     found, signer = resolve_job(job), load_given_key(key)
     with contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))
@@ -51,11 +62,12 @@ def run_command(
                 checkpoint_every=checkpoint_every,
                 progress=progress,
                 key=signer,
+                paranoid=paranoid,
             )
-        report(result, as_json=json)
+        report(result, fault_rate, as_json=json)
 
 
-def report(result: Run, *, as_json: bool) -> None:
+def report(result: Run, fault_rate: float, *, as_json: bool) -> None:
     """Print what a run left behind."""
     fields = {
         "run": result.address,
@@ -67,6 +79,14 @@ def report(result: Run, *, as_json: bool) -> None:
         "device": result.device,
         "seconds": round(result.seconds, 3),
     }
+    if result.recomputed is not None:
+        missed = result.recomputed.missed_fault_probability(fault_rate)
+        fields |= {
+            "launches": result.recomputed.launches,
+            "recomputed": result.recomputed.recomputed,
+            "fault_rate": fault_rate,
+            "missed_fault_probability": missed if as_json else f"{missed:.3g}",
+        }
     if as_json:
         print_json({**fields, "metrics": dict(result.metrics)})
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ExecError(Exception):
     """Root of every error that `samebits.exec` raises."""
@@ -26,6 +28,23 @@ class CaptureError(ExecError):
 
 class DeviceError(ExecError):
     """A device that is unknown, missing, or computes other bits than the contract."""
+
+
+class ComputationFaultError(DeviceError):
+    """A device that computed one launch twice from the same memory and got different bits."""
+
+    def __init__(
+        self, device: str, kernel: str, operations: Sequence[str], different_bytes: int, size_bytes: int
+    ) -> None:
+        self.device = device
+        self.kernel = kernel
+        self.operations = tuple(operations)  # "node 3/7 (add)" for each that the kernel computes
+        self.different_bytes = different_bytes
+        self.size_bytes = size_bytes
+        super().__init__(
+            f"device {device} computes wrongly: {', '.join(operations)}, computed twice from the same memory by "
+            f"{kernel}, gave results that differ in {different_bytes} of {size_bytes} bytes"
+        )
 
 
 class RunError(ExecError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from samebits.exec.canonical import GRAPH_KIND, parse_graph, read_graph
 from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Buffer, Device, Executable
-from samebits.exec.errors import JobError, RunError
+from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
 from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec, under
 from samebits.exec.keys import INITIAL, step_key
@@ -42,6 +43,7 @@ class JobMachine:
         check_arithmetic(self.spec.arithmetic)
         self._device = device
         self._store = store
+        self._at = "initial state"  # what errors of the device are said to be at
         self._data = load_tensors(store, self.spec.data, "data", self._free_bytes)
         self._rows = _count_rows(self._data)
         self.spec.stream.check_rows(self._rows)
@@ -61,10 +63,11 @@ class JobMachine:
 
     def initial_state(self) -> State:
         """Return the job's initial state on the device."""
-        state = {name: self._device.upload(tensor) for name, tensor in self._stored.items()}
-        if self._init is not None:
-            made = self._init({KEY: self._device.upload(step_key(self.spec.seed, INITIAL))})
-            state |= under(STATE, made)
+        with self._naming_place():
+            state = {name: self._device.upload(tensor) for name, tensor in self._stored.items()}
+            if self._init is not None:
+                made = self._execute("init", self._init, {KEY: self._device.upload(step_key(self.spec.seed, INITIAL))})
+                state |= under(STATE, made)
         return state
 
     def load_state(self, tree: Digest) -> State:
@@ -80,7 +83,8 @@ class JobMachine:
 
     def download(self, state: Mapping[str, Buffer]) -> dict[str, Array]:
         """Return a state as arrays."""
-        return {name: self._device.download(buffer) for name, buffer in state.items()}
+        with self._naming_place():
+            return {name: self._device.download(buffer) for name, buffer in state.items()}
 
     def kernels(self) -> list[KernelSource]:
         """Return the kernel sources that initial state, steps and evaluation run."""
@@ -89,30 +93,32 @@ class JobMachine:
 
     def step(self, t: int, state: State) -> tuple[State, dict[str, Array]]:
         """Run step t; returns the new state and the metrics, to which the last step adds those of the evaluation."""
-        inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
-        if KEY in self._inputs:
-            inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
-        inputs |= {name: self._device.upload(value) for name, value in self._rates(t).items()}
-        outputs = self._execute("step", self._step, inputs, t)
-        new = under(STATE, outputs)
-        metrics = self._metrics(outputs, "")
-        if t == self.spec.steps - 1:
-            metrics |= self.evaluate(new)
-        return new, metrics
+        self._at = f"step {t}"
+        with self._naming_place():
+            inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
+            if KEY in self._inputs:
+                inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
+            inputs |= {name: self._device.upload(value) for name, value in self._rates(t).items()}
+            outputs = self._execute("step", self._step, inputs)
+            new = under(STATE, outputs)
+            metrics = self._metrics(outputs, "")
+            if t == self.spec.steps - 1:
+                metrics |= self.evaluate(new)
+            return new, metrics
 
     def evaluate(self, state: State) -> dict[str, Array]:
         """Return the metrics of the job's evaluation, named `evaluation/NAME`; none where the job has no evaluation."""
         if self._evaluate is None:
             return {}
         inputs = {STATE + name: buffer for name, buffer in state.items()} | self._held_out
-        return self._metrics(self._execute("evaluation", self._evaluate, inputs, self.spec.steps - 1), "evaluation/")
+        return self._metrics(self._execute("evaluation", self._evaluate, inputs), "evaluation/")
 
     def _batch(self, t: int) -> dict[str, Buffer]:
         try:
             rows = self.spec.stream.batch(t, self._rows)
             return {BATCH + name: self._device.upload(array[rows]) for name, array in self._data.items()}
         except MemoryError as error:
-            raise RunError(f"step {t}: the batch: out of memory") from error
+            raise RunError("the batch: out of memory") from error
 
     def _rates(self, t: int) -> dict[str, Array]:
         return {} if self._schedule is None else self._schedule({STEP: np.asarray(t, np.int64)})
@@ -156,11 +162,21 @@ class JobMachine:
         check_memory(what, plan, held, self._free_bytes)
         return self._device.compile(plan)
 
-    def _execute(self, what: str, graph: Executable, inputs: Mapping[str, Buffer], t: int) -> dict[str, Buffer]:
+    def _execute(self, what: str, graph: Executable, inputs: Mapping[str, Buffer]) -> dict[str, Buffer]:
         try:
             return graph(inputs)
-        except RunError as error:
-            raise RunError(f"step {t}: {error} (in the {what} graph)") from error
+        except (DeviceError, RunError) as error:
+            error.args = (f"{error} (in the {what} graph)",)
+            raise
+
+    @contextmanager
+    def _naming_place(self) -> Iterator[None]:
+        """Begin the message of an error with the step at which the machine stands."""
+        try:
+            yield
+        except (DeviceError, RunError) as error:
+            error.args = (f"{self._at}: {error}",)
+            raise
 
     def _metrics(self, outputs: Mapping[str, Buffer], prefix: str) -> dict[str, Array]:
         return {prefix + name: self._device.download(value) for name, value in under(METRICS, outputs).items()}

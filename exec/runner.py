@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.cas import Digest, Store, put_tensor, put_tree
@@ -14,8 +14,9 @@ from samebits.exec.author import author_key
 from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
 from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
+from samebits.exec.devices.recomputation import Recomputation, RecomputedLaunches, check_fraction
 from samebits.exec.devices.registry import open_device
-from samebits.exec.errors import JobError, RunError
+from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine, State
 from samebits.kernels.version import check_arithmetic
@@ -49,6 +50,7 @@ class Run:
     seconds: float
     metrics: Mapping[str, float]  # of the last step, with those of the evaluation
     entry: Digest  # the last segment entry
+    recomputed: RecomputedLaunches | None = None  # None: the run was not asked to
 
 
 def run(
@@ -60,24 +62,29 @@ def run(
     checkpoint_every: int = 50,
     progress: Progress | None = None,
     key: SigningKey | None = None,
+    paranoid: float = 0.0,
 ) -> Run:
     """Run a job from its first step to its last and chain it in the store's ledger.
 
     Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
     of the chain. Neither changes a bit of the result. The ledger hears of a run when its first segment is done; a run
-    that fails later keeps the segments it has. `key` signs the entries; without one the store's author does. Raises
-    JobError, GraphError, DeviceError or RunError.
+    that fails later keeps the segments it has. `key` signs the entries; without one the store's author does. `paranoid`
+    is the fraction of launches, 0 to 1 and chosen at random, that are computed twice. Raises JobError, GraphError,
+    DeviceError (ComputationFaultError where the two results of a launch differ) or RunError.
     """
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")
     _check_cadence("commit_every", commit_every)
     _check_cadence("checkpoint_every", checkpoint_every)
     started = time.perf_counter()
-    opened = open_device(device)
+    check_fraction("paranoid", paranoid)
+    recomputation = Recomputation(paranoid) if paranoid else None
+    opened = open_device(device, recomputation=recomputation)
     address = put_job(job, store)
     # a missing job is said by what reads it
     with store.holding([address]) if store.has(address) else nullcontext():
-        return _run(address, store, opened, commit_every, checkpoint_every, progress, started, key)
+        found = _run(address, store, opened, commit_every, checkpoint_every, progress, started, key)
+    return found if recomputation is None else replace(found, recomputed=recomputation.counts())
 
 
 def _run(
@@ -93,25 +100,26 @@ def _run(
     machine = JobMachine(address, store, opened)
     chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every, key)
     kernels = put_kernels(store, machine.kernels())
-    state = machine.initial_state()
-    state_in = machine.spec.state if machine.spec.init is None else _put_state(store, machine, state)
-    commits: list[Digest] = []
-    metrics: Mapping[str, float] = {}
-    for first in range(0, machine.spec.steps, checkpoint_every):
-        stop = min(first + checkpoint_every, machine.spec.steps)
-        wanted = commit_steps(first, stop, commit_every)
-        made: list[Commit] = []
-        for t in range(first, stop):
-            state, results = machine.step(t, state)
-            if t in wanted:
-                made.append(make_commit(t, machine.download(state), results))
-                metrics = made[-1].values()
-            if progress is not None:
-                progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
-        state_in = chain.add_segment(
-            first, stop, state_in, _put_state(store, machine, state), made, opened.name, kernels
-        )
-        commits += chain.last_commits
+    with _saying_how_to_go_on(chain):
+        state = machine.initial_state()
+        state_in = machine.spec.state if machine.spec.init is None else _put_state(store, machine, state)
+        commits: list[Digest] = []
+        metrics: Mapping[str, float] = {}
+        for first in range(0, machine.spec.steps, checkpoint_every):
+            stop = min(first + checkpoint_every, machine.spec.steps)
+            wanted = commit_steps(first, stop, commit_every)
+            made: list[Commit] = []
+            for t in range(first, stop):
+                state, results = machine.step(t, state)
+                if t in wanted:
+                    made.append(make_commit(t, machine.download(state), results))
+                    metrics = made[-1].values()
+                if progress is not None:
+                    progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
+            state_in = chain.add_segment(
+                first, stop, state_in, _put_state(store, machine, state), made, opened.name, kernels
+            )
+            commits += chain.last_commits
     return Run(
         address=chain.run,
         job=address,
@@ -123,6 +131,21 @@ def _run(
         metrics=metrics,
         entry=chain.head,
     )
+
+
+@contextmanager
+def _saying_how_to_go_on(chain: ChainWriter) -> Iterator[None]:
+    """End the message of an error of the device with what is kept of the run."""
+    try:
+        yield
+    except DeviceError as error:
+        kept = (
+            f"the run is kept up to step {chain.next_step}; go on with: samebits run {chain.run} --resume"
+            if chain.next_step
+            else "nothing of the run is kept; start it again"
+        )
+        error.args = (f"{error}; {kept}",)
+        raise
 
 
 def _check_cadence(name: str, every: int) -> None:
@@ -181,6 +204,7 @@ class ChainWriter:
         entry = sign_entry(self._log.origin, None, body, self._key, time=int(time.time()))
         self._pending: list[Entry] = [entry]
         self.run = self.head = entry_address(entry)
+        self.next_step = 0  # up to which the ledger has the run
         self.last_commits: list[Digest] = []
 
     def add_segment(
@@ -205,5 +229,6 @@ class ChainWriter:
         entry = sign_entry(self._log.origin, self.head, body, self._key, time=int(time.time()))
         self._log.append([*self._pending, entry])
         self._pending = []
+        self.next_step = stop
         self.head = entry_address(entry)
         return state_out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from samebits.cas.dtype import numpy_dtype
 from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.protocol import Array, Backend, Executable
+from samebits.exec.devices.recomputation import Recomputation
+from samebits.exec.devices.twice import compute_twice
 from samebits.exec.errors import DeviceError, RunError
 from samebits.exec.planner import Plan, size_text
 from samebits.kernels.codegen.host import HOST_STEPS
 from samebits.kernels.codegen.lowering import ERROR_BYTES, Lowered, lower
-from samebits.kernels.codegen.program import HostCall, Layout
+from samebits.kernels.codegen.program import HostCall, Layout, Step
 from samebits.kernels.codegen.schedule import Operation
 from samebits.kernels.errors import KernelError
 from samebits.kernels.reference import type_of
@@ -94,6 +97,7 @@ class KernelDevice:
         self._lock = threading.RLock()
         self.name = backend.name
         self.backend = backend
+        self.recomputation: Recomputation | None = None
         self._pool = Pool(backend)
 
     def upload(self, array: Array) -> DeviceTensor:
@@ -120,7 +124,7 @@ class KernelDevice:
         except KernelError as error:
             raise RunError(f"device {self.name}: {error}") from error
         self._check_memory(plan, lowered)
-        return _KernelExecutable(self.backend, self._pool, self._lock, plan, lowered)
+        return _KernelExecutable(self, self._pool, self._lock, plan, lowered)
 
     def _check_memory(self, plan: Plan, lowered: Lowered) -> None:
         needed, free = sum(lowered.program.sizes[len(plan.inputs) :]), self.backend.free_bytes()
@@ -143,9 +147,10 @@ def lower_plan(plan: Plan, layout: Layout, int8_engine: str | None = None, *, te
 class _KernelExecutable:
     """A compiled program: its temporaries are allocated once, its outputs for each run."""
 
-    def __init__(self, backend: Backend, pool: Pool, lock: threading.RLock, plan: Plan, lowered: Lowered) -> None:
-        program = lowered.program
+    def __init__(self, device: KernelDevice, pool: Pool, lock: threading.RLock, plan: Plan, lowered: Lowered) -> None:
+        program, backend = lowered.program, device.backend
         self._lock = lock
+        self._name, self._recomputation = device.name, device.recomputation
         self._backend, self._pool, self._plan, self._lowered = backend, pool, plan, lowered
         self._steps = program.steps
         names = [step.kernel for step in self._steps if not isinstance(step, HostCall)]
@@ -177,23 +182,31 @@ class _KernelExecutable:
         if errors is not None:
             self._backend.upload(buffers[errors], np.zeros(ERROR_BYTES, np.uint8))
         for step, kernel in zip(self._steps, self._objects, strict=True):
-            given = [buffers[number] for number in step.buffers]
-            if isinstance(step, HostCall):
-                with self._backend.on_host(given, [sizes[number] for number in step.buffers]) as arrays:
-                    self._on_host(step, arrays)
+            if self._recomputation is not None and self._recomputation.chooses():
+                launch = partial(self._launch, step, kernel, buffers)
+                compute_twice(self._name, step, launch, self._backend, buffers, sizes, errors)
             else:
-                self._backend.launch(kernel, given, step.items, step.group)
+                self._launch(step, kernel, buffers)
         if errors is not None:
             self._check(buffers[errors])
         types = self._plan.types
         outputs = zip(self._plan.outputs, self._lowered.outputs, strict=True)
         return {name: DeviceTensor(types[value], made[number]) for (name, value), number in outputs}
 
+    def _launch(self, step: Step, kernel: Any, buffers: Mapping[int, Any]) -> None:
+        given = [buffers[number] for number in step.buffers]
+        if isinstance(step, HostCall):
+            sizes = self._lowered.program.sizes
+            with self._backend.on_host(given, [sizes[number] for number in step.buffers]) as arrays:
+                self._on_host(step, arrays)
+        else:
+            self._backend.launch(kernel, given, step.items, step.group)
+
     def _on_host(self, step: HostCall, arrays: Sequence[Array]) -> None:
         try:
             HOST_STEPS[step.name](arrays, step.parameters)
         except KernelError as error:
-            raise RunError(f"node {step.node}: {error}") from error
+            raise RunError(f"node {step.operations[0].node}: {error}") from error
 
     def _check(self, buffer: Any) -> None:
         words = np.empty(ERROR_BYTES // 4, np.uint32)

@@ -159,8 +159,9 @@ class OpenclBackend:
                     mapped.append(array)
             yield mapped
         finally:
-            for array in mapped:
-                array.base.release(self._queue)
+            with _errors("unmap"):
+                for array in mapped:
+                    array.base.release(self._queue)
 
 
 @contextmanager

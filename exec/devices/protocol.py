@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from samebits.exec.devices.kernel_source import KernelSource
+from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.planner import Plan
 from samebits.kernels.codegen.program import Layout
 
@@ -30,6 +31,7 @@ class Device(Protocol):
     """What runs plans. Buffers are immutable once they are written."""
 
     name: str
+    recomputation: Recomputation | None  # chooses launches to compute twice, of plans compiled from now on; None: none
 
     def upload(self, array: Array) -> Buffer:
         """Copy an array to the device."""

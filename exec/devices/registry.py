@@ -17,6 +17,7 @@ from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.devices.passed import has_passed, remember_passed
 from samebits.exec.devices.protocol import Backend, Device
+from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.errors import DeviceError
 
 DEVICES: Final = ("numpy", "opencl", "cuda")
@@ -60,14 +61,16 @@ def _open_backend(kind: str, number: int) -> Backend:
     return OpenclBackend(devices[number])
 
 
-def open_device(name: str, *, check: bool = True) -> Device:
+def open_device(name: str, *, check: bool = True, recomputation: Recomputation | None = None) -> Device:
     """Open a device by name; raises DeviceError if it is unknown, missing or fails the conformance vectors.
 
-    That a device with its driver passed is remembered for this version of the kernels.
+    That a device with its driver passed is remembered for this version of the kernels. `recomputation` chooses launches
+    that are computed twice, of what is compiled on the device from then on.
     """
     device = make_device(name)
     if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
         check_and_remember(device)
+    device.recomputation = recomputation
     return device
 
 

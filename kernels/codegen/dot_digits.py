@@ -84,7 +84,7 @@ def lower_float_digits(
         call_stage(builder, stage, head, given, plan.batch)
     batch, m, n = out.shape
     sums = builder.buffer(4 * (2 * count - 1) * out.size)
-    builder.host("digit_product", [*digits, sums], (engine, batch, m, n, plan.depth, count))
+    builder.host("digit_product", [*digits, sums], (engine, batch, m, n, plan.depth, count), writes=(2,))
     given = [
         (work, "GLOBAL const f64 *RESTRICT w"),
         (sums, "GLOBAL const i32 *RESTRICT sums"),

@@ -100,7 +100,7 @@ class _Lowering:
             self._buffers[value] = builder.buffer(plan.types[value].size_bytes)
         stored_values = self._stored(outputs)
         for unit in plan.units:
-            builder.node = unit.node
+            builder.operations = unit.operations
             if isinstance(unit, GroupUnit):
                 self._group(unit, stored_values)
             else:

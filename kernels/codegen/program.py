@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -26,6 +27,17 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeOp:
+    """An operation of the graph and where it stands: "12", or "3/7" for node 7 of the graph that node 3 calls."""
+
+    node: str
+    op: str
+
+    def __str__(self) -> str:
+        return f"node {self.node} ({self.op})"
+
+
+@dataclass(frozen=True, slots=True)
 class KernelCall:
     """Run a kernel on buffers, in the order of its parameters, with `items` work-items in groups of `group`."""
 
@@ -33,7 +45,9 @@ class KernelCall:
     buffers: tuple[int, ...]
     items: int
     group: int = 1  # gpu layout: items is rounded up to whole groups, kernels check their range
-    node: str = ""  # where the operation stands in the graph
+    operations: tuple[NodeOp, ...] = ()  # that it computes, or a part of
+    writes: tuple[int, ...] = ()  # which of `buffers` it may write, by position
+    unordered: tuple[int, ...] = ()  # which of those it fills with u32 words in an order that varies from run to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,9 @@ class HostCall:
     name: str  # a key of kernels.codegen.host.HOST_STEPS
     buffers: tuple[int, ...]
     parameters: tuple[Any, ...]
-    node: str = ""
+    operations: tuple[NodeOp, ...] = ()
+    writes: tuple[int, ...] = ()
+    unordered: tuple[int, ...] = ()
 
 
 Step: TypeAlias = "KernelCall | HostCall"
@@ -70,7 +86,8 @@ class ProgramBuilder:
     steps: list[Step] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     contents: dict[int, bytes] = field(default_factory=dict)
-    node: str = ""  # of the operation that is being lowered
+    operations: tuple[NodeOp, ...] = ()  # that are being lowered
+    unordered: set[int] = field(default_factory=set)  # buffers of u32 words whose order no later step depends on
     _kernels: dict[tuple[str, tuple[str, ...]], Kernel] = field(default_factory=dict)  # by text and library
 
     @property
@@ -103,7 +120,10 @@ class ProgramBuilder:
             kernel = self._kernels[key] = Kernel(name, text.replace("NAME", name), tuple(library))
         size = group or (1 if self.layout == "cpu" else GROUP_SIZE)
         if items:
-            self.steps.append(KernelCall(kernel.name, tuple(buffers), -(-items // size) * size, size, self.node))
+            writes = _written(text, len(buffers))
+            unordered = tuple(position for position in writes if buffers[position] in self.unordered)
+            items = -(-items // size) * size
+            self.steps.append(KernelCall(kernel.name, tuple(buffers), items, size, self.operations, writes, unordered))
 
     def call_body(
         self,
@@ -120,6 +140,15 @@ class ProgramBuilder:
         text = f"{before}KERNEL void NAME({declared}) {{\n{body}}}\n"
         self.call(label, text, [buffer for buffer, _ in parameters], items, library=library)
 
-    def host(self, name: str, buffers: Sequence[int], parameters: Sequence[Any]) -> None:
-        """Append a step of the host."""
-        self.steps.append(HostCall(name, tuple(buffers), tuple(parameters), self.node))
+    def host(self, name: str, buffers: Sequence[int], parameters: Sequence[Any], writes: Iterable[int]) -> None:
+        """Append a step of the host. writes: the positions of the buffers that it writes."""
+        self.steps.append(HostCall(name, tuple(buffers), tuple(parameters), self.operations, tuple(writes)))
+
+
+def _written(text: str, buffers: int) -> tuple[int, ...]:
+    """Return which parameters of a kernel's text are not declared const, by position: the compiler holds it to that."""
+    declared = re.search(r"KERNEL void NAME\(([^)]*)\)", text)
+    parameters = declared[1].split(",") if declared else []
+    if len(parameters) != buffers:
+        raise AssertionError("a kernel has a parameter for each of its buffers")
+    return tuple(i for i, parameter in enumerate(parameters) if not re.search(r"\bconst\b", parameter))

@@ -27,6 +27,7 @@ def lower_scatter_rows(builder: ProgramBuilder, slices: Slices, operand: View, u
     add += f"for (i64 r = 0; r < {slices.rows}; r++) {{ u32 n = ends[r]; ends[r] = start; start += n; }}\n"
     builder.call_body("scatter_starts", [ends], add, 1, library=LIBRARY)
     # which member comes first depends on the machine's mood; the sums do not
+    builder.unordered.add(members[0])
     place = f"{slices.read('continue')}members[atomic_add_u32(ends + row, 1u)] = (u32)s;\n"
     call_chunks(builder, "scatter_place", slices, place, [*slices.parameters(), ends, members])
     kind = C_TYPES[operand.dtype]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from samebits.cas.dtype import numpy_dtype
 from samebits.kernels.codegen.elementwise import COPY
 from samebits.kernels.codegen.expressions import ELEMENTWISE
+from samebits.kernels.codegen.program import NodeOp
 from samebits.kernels.codegen.view import COUNT, Splat, View, stored
 from samebits.kernels.types import TensorType
 
@@ -43,6 +44,7 @@ class Member:
     operands: tuple[View | int, ...]
     result: int
     attributes: Mapping[str, Any]
+    node: str
 
 
 @dataclass(slots=True)
@@ -51,10 +53,14 @@ class GroupUnit:
 
     shape: tuple[int, ...]
     size: int
-    node: str
     members: list[Member] = field(default_factory=list)
     results: set[int] = field(default_factory=set)
     views: set[View] = field(default_factory=set)
+
+    @property
+    def operations(self) -> tuple[NodeOp, ...]:
+        """Return what the kernel computes."""
+        return tuple(NodeOp(member.node, member.op) for member in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,11 @@ class OpUnit:
     result: int
     attributes: Mapping[str, Any]
     node: str
+
+    @property
+    def operations(self) -> tuple[NodeOp, ...]:
+        """Return what the kernels compute."""
+        return (NodeOp(self.node, self.op),)
 
 
 @dataclass(slots=True)
@@ -153,10 +164,10 @@ class Schedule:
         else:
             position = len(self.units)
             groups.append(position)
-            unit = GroupUnit(tensor.shape, tensor.size, node)
+            unit = GroupUnit(tensor.shape, tensor.size)
             self.units.append(unit)
             fitted = tuple(operands)
-        unit.members.append(Member(op, operands[-1].dtype, fitted, result, attributes))
+        unit.members.append(Member(op, operands[-1].dtype, fitted, result, attributes, node))
         unit.results.add(result)
         unit.views.update(view for view in fitted if isinstance(view, View))
         self.made_at[result] = position
