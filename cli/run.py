@@ -10,6 +10,7 @@ import typer
 from samebits.cas import Digest, references
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.transfer import pull
+from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
 from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
@@ -27,6 +28,8 @@ def run_command(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Store the state every N steps.", metavar="N")] = 50,
     source: FromOption = None,
     key: KeyOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run a job from its first step to its last and chain it in the ledger.
@@ -34,8 +37,8 @@ def run_command(
     A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
     --checkpoint-every changes a bit of the result.
     """
-    found, signer = resolve_job(job), load_given_key(key)
-    with contextlib.ExitStack() as stack:
+    with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
+        found, signer = resolve_job(job), load_given_key(key)
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
         if other is not None:

@@ -18,6 +18,7 @@ from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.devices.passed import has_passed, remember_passed
 from samebits.exec.devices.protocol import Backend, Device
 from samebits.exec.errors import DeviceError
+from samebits.exec.limits import uncounted
 
 DEVICES: Final = ("numpy", "opencl", "cuda")
 
@@ -65,10 +66,11 @@ def open_device(name: str, *, check: bool = True) -> Device:
 
     That a device with its driver passed is remembered for this version of the kernels.
     """
-    device = make_device(name)
-    if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
-        check_and_remember(device)
-    return device
+    with uncounted():
+        device = make_device(name)
+        if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
+            check_and_remember(device)
+        return device
 
 
 def check_and_remember(device: Device) -> int:
