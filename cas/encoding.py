@@ -9,7 +9,8 @@ Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import msgpack
 
@@ -21,6 +22,8 @@ Value: TypeAlias = "bool | int | str | bytes | Digest | list[Value] | tuple[Valu
 
 DIGEST_EXT_CODE: Final = 1
 MAX_DEPTH: Final = 64
+MAX_CONTAINERS: Final = 1 << 22  # lists and maps of one value: each is a byte or more, but 64 bytes of memory
+_COUNTED_SIZE_BYTES: Final = 1 << 20  # what is shorter has fewer in any case
 NOT_CANONICAL: Final = "not the canonical encoding (key order, duplicate key or a longer form than needed)"
 _PLAIN: Final = (bool, bytes)
 _LISTS: Final = (list, tuple)
@@ -46,23 +49,45 @@ def encode_sorted(value: Value) -> bytes:
     return encoded
 
 
-def decode(data: Buffer) -> Value:
-    """Return the value of canonical bytes; raises EncodingError for anything `encode` would not have written."""
-    value = decode_unchecked(data)
+def decode(data: Buffer, max_length: int | None = None) -> Value:
+    """Return the value of canonical bytes; raises EncodingError for anything `encode` would not have written.
+
+    A list or map of more than `max_length` items is refused before it is read.
+    """
+    value = decode_unchecked(data, max_length)
     if encode(value) != bytes(data):
         raise EncodingError(NOT_CANONICAL)
     return value
 
 
-def decode_unchecked(data: Buffer) -> Value:
+def decode_unchecked(data: Buffer, max_length: int | None = None) -> Value:
     """Return the value of any msgpack; only for a caller who compares its bytes with those that the value has."""
+    options: dict[str, Any] = _count_containers() if memoryview(data).nbytes > _COUNTED_SIZE_BYTES else {}
+    if max_length is not None:
+        options |= {"max_array_len": max_length, "max_map_len": max_length}
     try:
-        value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_read_ext, use_list=True)
+        value: Value = msgpack.unpackb(
+            data, raw=False, strict_map_key=True, ext_hook=_read_ext, use_list=True, **options
+        )
     except EncodingError:
         raise
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise EncodingError(f"not msgpack: {error}") from error
     return value
+
+
+def _count_containers() -> dict[str, Callable[[Any], Any]]:
+    """Return hooks for msgpack that count lists and maps and raise EncodingError for too many."""
+    found = 0
+
+    def count(container: Any) -> Any:
+        nonlocal found
+        found += 1
+        if found > MAX_CONTAINERS:
+            raise EncodingError(f"more than {MAX_CONTAINERS} lists and maps")
+        return container
+
+    return {"list_hook": count, "object_hook": count}
 
 
 def _write_ext(value: object) -> msgpack.ExtType:

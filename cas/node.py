@@ -37,10 +37,13 @@ def encode_node(node: Node) -> bytes:
     return encoded
 
 
-def decode_node(data: Buffer) -> Node:
-    """Return the node of its encoding; raises EncodingError or NodeError for anything else."""
+def decode_node(data: Buffer, max_length: int | None = None) -> Node:
+    """Return the node of its encoding; raises EncodingError or NodeError for anything else.
+
+    A list or map of more than `max_length` items is refused before it is read.
+    """
     _check_size(memoryview(data).nbytes)
-    match decode(data):
+    match decode(data, max_length):
         case [str() as kind, dict() as body]:
             _check_kind(kind)
             return Node(kind, body)

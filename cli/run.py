@@ -10,6 +10,7 @@ import typer
 from samebits.cas import Digest, references
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.transfer import pull
+from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
 from samebits.cli.output import command, print_fields, print_json, print_metrics
 from samebits.cli.progress import step_progress
@@ -36,6 +37,8 @@ def run_command(
         float,
         typer.Option(min=0, max=1, help="With --paranoid: wrong launches per launch to reckon with.", metavar="RATE"),
     ] = DEFAULT_FAULT_RATE,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run a job from its first step to its last and chain it in the ledger.
@@ -45,8 +48,8 @@ def run_command(
     stops and names the operations; one that ends says how probable it was that a fault was missed.
     """
     check_fraction("--fault-rate", fault_rate)
-    found, signer = resolve_job(job), load_given_key(key)
-    with contextlib.ExitStack() as stack:
+    with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
+        found, signer = resolve_job(job), load_given_key(key)
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
         if other is not None:

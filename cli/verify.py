@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
+from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import (
     DeviceOption,
     FromOption,
@@ -34,6 +35,8 @@ def verify_command(
     partial: Annotated[bool, typer.Option("--partial", help="Accept a run that stops before its last step.")] = False,
     key: KeyOption = None,
     trust: TrustOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a run and compare every commit.
@@ -43,7 +46,7 @@ def verify_command(
     """
     address = Digest.parse(run)
     known, signer = load_trust(trust, store_path(store)), load_given_key(key)
-    with contextlib.ExitStack() as stack:
+    with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
         progress = stack.enter_context(step_progress("verify"))

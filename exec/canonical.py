@@ -14,7 +14,16 @@ from typing import Final
 from samebits.cas import Digest, Node, node_address
 from samebits.cas.encoding import Value
 from samebits.exec.errors import GraphError
-from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, GraphNode, check_graph
+from samebits.exec.graph import (
+    CALL,
+    EMPTY_LIBRARY,
+    MAX_NODES,
+    MAX_OPERANDS,
+    Graph,
+    GraphLibrary,
+    GraphNode,
+    check_graph,
+)
 from samebits.kernels.types import AttributeValue, TensorType
 
 GRAPH_KIND = "graph"
@@ -132,6 +141,7 @@ def parse_graph(node: Node) -> Graph:
         raise GraphError(f"not a graph but a {node.kind}")
     if set(node.body) != {"inputs", "nodes", "outputs"}:
         raise GraphError("a graph has the fields inputs, nodes and outputs")
+    check_extent(node)
     inputs = []
     for name, item in _named(node.body["inputs"], "inputs"):
         match item:
@@ -149,6 +159,25 @@ def parse_graph(node: Node) -> Graph:
     values = accumulate(step for _, step in steps)
     outputs = tuple((name, value) for (name, _), value in zip(steps, values, strict=True))
     return Graph(tuple(inputs), tuple(nodes), outputs)
+
+
+def check_extent(node: Node) -> None:
+    """Raise GraphError for the node of a graph that has too much of something, before anything is made of it."""
+    items = node.body.get("nodes")
+    nodes = items if isinstance(items, list) else []
+    if len(nodes) > MAX_NODES:
+        raise GraphError(f"a graph of {len(nodes)} nodes; the most is {MAX_NODES}, repeat what repeats by calls")
+    for name in ("inputs", "outputs"):
+        match node.body.get(name):
+            case [[*names], _] if len(names) > MAX_NODES:
+                raise GraphError(f"a graph of {len(names)} {name}; the most is {MAX_NODES}")
+    operands = 0
+    for position, item in enumerate(nodes):
+        match item:
+            case [_, list() as given, *_]:
+                operands += len(given)
+        if operands > MAX_OPERANDS:
+            raise GraphError(f"node {position}: a graph of more than {MAX_OPERANDS} operands")
 
 
 def _parse_node(item: Value, where: str) -> GraphNode:

@@ -22,6 +22,8 @@ from samebits.kernels.types import AttributeValue, TensorType
 CALL: Final = "call"
 MAX_LAUNCHES: Final = 1_000_000  # of a graph with every call laid out inline
 MAX_CALL_DEPTH: Final = 64
+MAX_NODES: Final = 1 << 17  # of a stored graph and every graph that it calls; inputs and outputs of each as well
+MAX_OPERANDS: Final = 1 << 18  # of all nodes of a stored graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ RATE: Final = "rate/"
 KEY: Final = "key"
 STEP: Final = "step"
 MAX_STEPS: Final = 1 << 53
-
+MAX_TENSORS: Final = 1 << 16  # of one tree of a job: state, data, evaluation data
 
 T = TypeVar("T")
 
@@ -39,6 +39,13 @@ T = TypeVar("T")
 def under(prefix: str, values: Mapping[str, T]) -> dict[str, T]:
     """Return the values whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def check_tensor_count(tree: Node, what: str) -> None:
+    """Raise JobError for a tree of a job that names too many tensors, before they are looked at."""
+    entries = tree.body.get("entries")
+    if isinstance(entries, dict) and len(entries) > MAX_TENSORS:
+        raise JobError(f"{what} names {len(entries)} tensors; the most is {MAX_TENSORS}")
 
 
 @dataclass(frozen=True, slots=True)

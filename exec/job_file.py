@@ -22,22 +22,25 @@ from samebits.cas import (
     decode_node,
     encode_node,
     hash_blob,
-    node_address,
     read_tree,
     references,
     tensor_info,
 )
+from samebits.cas.digest import hash_node
 from samebits.cas.encoding import Value, decode, encode
 from samebits.cas.files import replacing_file
 from samebits.cas.tensor import TensorInfo
-from samebits.exec.canonical import GRAPH_KIND
-from samebits.exec.errors import JobError
-from samebits.exec.job import JOB_KIND, Job, JobSpec
+from samebits.cas.tree import TREE_KIND
+from samebits.exec.canonical import GRAPH_KIND, check_extent
+from samebits.exec.errors import GraphError, JobError
+from samebits.exec.job import JOB_KIND, Job, JobSpec, check_tensor_count
 
 FORMAT: Final = "samebits job"
 VERSION: Final = 2
 MAX_FILE_SIZE_BYTES: Final = 1 << 32
-MAX_NODES_SIZE_BYTES: Final = 1 << 28  # unpacked
+MAX_NODES_SIZE_BYTES: Final = 1 << 26  # unpacked
+MAX_OBJECTS: Final = 1 << 16
+MAX_LENGTH: Final = 1 << 18  # of any list or map
 MAX_UNPACK_MEMORY_BYTES: Final = 1 << 28
 EMBED: Final = ("none", "state", "data", "all")
 
@@ -87,14 +90,14 @@ def load_job(path: Path | str) -> Job:
     try:
         if path.stat().st_size > MAX_FILE_SIZE_BYTES:
             raise JobError(f"{path}: larger than 4 GiB")
-        value = decode(path.read_bytes())
+        value = decode(path.read_bytes(), MAX_LENGTH)
     except OSError as error:
         raise JobError(f"{path}: {error.strerror or error}") from error
     except CasError as error:
         raise JobError(f"{path}: not a job file: {error}") from error
     try:
         return _read(value)
-    except (JobError, CasError) as error:
+    except (JobError, GraphError, CasError) as error:
         raise JobError(f"{path}: {error}") from error
 
 
@@ -134,7 +137,7 @@ def _unpack(packed: bytes) -> Collection[object]:
         raise JobError(f"the nodes can't be unpacked: {error}") from error
     if not unpacker.eof or unpacker.unused_data:
         raise JobError("the packed nodes are cut off, too large, or followed by something else")
-    nodes = decode(encoded)
+    nodes = decode(encoded, MAX_LENGTH)
     if not isinstance(nodes, list):
         raise JobError("the nodes are not a list")
     return nodes
@@ -178,12 +181,19 @@ def _read_tensor(job: Job, address: Digest, name: str) -> TensorInfo:
 
 
 def _assemble(job: Digest, encoded_nodes: Collection[object], blobs: Collection[object]) -> Job:
+    for what, objects in (("nodes", encoded_nodes), ("blobs", blobs)):
+        if len(objects) > MAX_OBJECTS:
+            raise JobError(f"a job file of {len(objects)} {what}; the most is {MAX_OBJECTS}")
     nodes: dict[Digest, Node] = {}
     for encoded in encoded_nodes:
         if not isinstance(encoded, bytes):
             raise JobError("a node is not bytes")
-        node = decode_node(encoded)
-        nodes[node_address(node)] = node
+        node = decode_node(encoded, MAX_LENGTH)
+        if node.kind == GRAPH_KIND:
+            check_extent(node)
+        elif node.kind == TREE_KIND:
+            check_tensor_count(node, "a tree")
+        nodes[hash_node(encoded)] = node  # decoding has shown that it is the one encoding
     if job not in nodes:
         raise JobError(f"the job {job} itself is not in the file")
     data: dict[Digest, bytes] = {}

@@ -14,11 +14,11 @@ from samebits.exec.canonical import GRAPH_KIND, parse_graph, read_graph
 from samebits.exec.devices.kernel_source import KernelSource
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.protocol import Buffer, Device, Executable
-from samebits.exec.errors import DeviceError, JobError, RunError
-from samebits.exec.graph import CALL, Graph, TypedGraph, check_graph
-from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec, under
+from samebits.exec.errors import DeviceError, GraphError, JobError, RunError
+from samebits.exec.graph import CALL, MAX_CALL_DEPTH, MAX_NODES, Graph, TypedGraph, check_graph
+from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec, check_tensor_count, under
 from samebits.exec.keys import INITIAL, step_key
-from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
+from samebits.exec.planner import check_memory, describe_free, free_memory_bytes, plan_graph
 from samebits.exec.stream import ORDER_SIZE_BYTES
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
@@ -224,7 +224,7 @@ def load_tensors(store: Store, tree: Digest, what: str, free_bytes: int | None =
         try:
             size_bytes += tensor_info(store.get_node(address)).size_bytes
             if size_bytes > free_bytes:
-                raise RunError(f"{what} {tree} is larger than the {free_bytes / 1e9:.1f} GB that this machine has free")
+                raise RunError(f"{what} {tree} is too large: {describe_free(free_bytes)}")
             tensors[name] = get_tensor(store, address)
         except CasError as error:
             raise JobError(f"{what} {name}: {error}") from error
@@ -237,6 +237,7 @@ def _load_tree(store: Store, tree: Digest, what: str) -> dict[str, Digest]:
     node = _get_node(store, tree, what)
     if node.kind != "tree":
         raise JobError(f"{what} {tree} is a {node.kind}, not a tree")
+    check_tensor_count(node, f"{what} {tree}")
     try:
         return read_tree(node)
     except CasError as error:
@@ -253,13 +254,20 @@ def _get_node(store: Store, address: Digest, what: str) -> Node:
 def _library(store: Store, graph: Graph) -> dict[Digest, Graph]:
     """Return every graph that `graph` calls, directly or not. Addresses are hashes, so calls can't go in a circle."""
     library: dict[Digest, Graph] = {}
-    pending = [graph]
-    while pending:
-        for node in pending.pop().nodes:
-            if node.op == CALL and node.callee is not None and node.callee not in library:
-                library[node.callee] = parse_graph(_get_node(store, node.callee, "called graph"))
-                pending.append(library[node.callee])
-    return library
+    nodes, level = len(graph.nodes), [graph]
+    for _ in range(MAX_CALL_DEPTH + 1):
+        called = [node.callee for caller in level for node in caller.nodes if node.op == CALL]
+        level = []
+        for callee in called:
+            if callee is not None and callee not in library:
+                library[callee] = parse_graph(_get_node(store, callee, "called graph"))
+                level.append(library[callee])
+                nodes += len(library[callee].nodes) + 1
+            if nodes > MAX_NODES:
+                raise GraphError(f"a graph that has more than {MAX_NODES} nodes with the graphs that it calls")
+        if not level:
+            return library
+    raise GraphError(f"calls are nested more than {MAX_CALL_DEPTH} deep")
 
 
 def _size_bytes(tensors: Mapping[str, Array]) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from samebits.cas import Digest
 from samebits.exec.errors import RunError
 from samebits.exec.graph import CALL, EMPTY_LIBRARY, Graph, GraphLibrary, GraphNode, TypedGraph, check_graph
+from samebits.exec.limits import memory_limit_bytes
 from samebits.kernels.types import TensorType
 
 ASSUMED_MEMORY_BYTES: Final = 8 << 30  # where the system does not say what is free
@@ -92,12 +93,24 @@ def check_memory(what: str, plan: Plan, held_bytes: int, free_bytes: int) -> Non
     if needed > free_bytes:
         launch = plan.peak.launch
         where = "for its inputs" if launch is None else f"at node {launch.node} ({launch.op})"
-        has = f"this machine has {size_text(free_bytes)} free"
-        raise RunError(f"the {what} graph needs {size_text(needed)} {where}, {has}")
+        raise RunError(f"the {what} graph needs {size_text(needed)} {where}, {describe_free(free_bytes)}")
+
+
+def describe_free(free_bytes: int) -> str:
+    """Say how much is free, and whether that is within a limit."""
+    if memory_limit_bytes() is None:
+        return f"this machine has {size_text(free_bytes)} free"
+    return f"the memory limit leaves {size_text(free_bytes)}"
 
 
 def free_memory_bytes() -> int:
-    """Return the memory that this machine can give: what Linux calls available, else free pages, else 8 GiB."""
+    """Return the memory that a job may take: its limit, or what this machine can give if that is less."""
+    limit = memory_limit_bytes()
+    return _machine_memory_bytes() if limit is None else min(limit, _machine_memory_bytes())
+
+
+def _machine_memory_bytes() -> int:
+    """Return what Linux calls available, else free pages, else 8 GiB."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

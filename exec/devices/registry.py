@@ -19,6 +19,7 @@ from samebits.exec.devices.passed import has_passed, remember_passed
 from samebits.exec.devices.protocol import Backend, Device
 from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.errors import DeviceError
+from samebits.exec.limits import uncounted
 
 DEVICES: Final = ("numpy", "opencl", "cuda")
 
@@ -67,9 +68,10 @@ def open_device(name: str, *, check: bool = True, recomputation: Recomputation |
     That a device with its driver passed is remembered for this version of the kernels. `recomputation` chooses launches
     that are computed twice, of what is compiled on the device from then on.
     """
-    device = make_device(name)
-    if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
-        check_and_remember(device)
+    with uncounted():
+        device = make_device(name)
+        if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
+            check_and_remember(device)
     device.recomputation = recomputation
     return device
 
