@@ -27,6 +27,7 @@ from samebits.ledger import Log, RunBody, SigningKey, entry_address, sign_entry
 
 NONCE_SIZE_BYTES = 16
 MAX_CADENCE = 1 << 53
+COMMIT_EVERY, CHECKPOINT_EVERY = 1, 50  # steps, where nobody says otherwise
 LEDGER_FOLDER = "ledger"
 
 
@@ -52,8 +53,8 @@ def run(
     store: Store,
     *,
     device: str = "numpy",
-    commit_every: int = 1,
-    checkpoint_every: int = 50,
+    commit_every: int = COMMIT_EVERY,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     progress: Progress | None = None,
     key: SigningKey | None = None,
     parent: Digest | None = None,
