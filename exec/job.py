@@ -3,9 +3,9 @@
 state, metrics = step(state, batch_t, key_t, rates_t) for t = first_step .. steps-1. The step graph has the inputs
 `state/NAME`, `batch/NAME`, and where it wants them `key` (u32[2], see keys.py) and `rate/NAME`, and the outputs
 `state/NAME` and `metrics/NAME`; the data have the same names as the batch. Rates are the outputs of the schedule, a
-graph with the input `step` (i64[], t). The initial state is the tree `state` together with the outputs `state/NAME` of the graph
-`init`, whose input is `key`. An evaluation is a graph with the inputs `state/NAME` and `data/NAME` and the outputs
-`metrics/NAME`, run once on the final state.
+graph with the input `step` (i64[], t). The initial state is the tree `state` together with the outputs `state/NAME` of
+the graph `init`, whose input is `key`. An evaluation is a graph with the inputs `state/NAME` and `data/NAME` and the
+outputs `metrics/NAME`, run once on the final state.
 
 A job that goes on from a state of another run begins at `first_step`, with that state as its tree and no init graph.
 """

@@ -37,8 +37,8 @@ def resume_run(
     """Go on with a run of this store's ledger to its last step; one that is complete is returned as it is.
 
     The cadence is the run's own, and another one is refused; the device may be another one. A last state that is
-    missing is computed again from an earlier one and compared with the run's commits. Raises RunError for a run that is not in the ledger, of another
-    author, or being computed by another process; else as `run`.
+    missing is computed again from an earlier one and compared with the run's commits. Raises RunError for a run that
+    is not in the ledger, of another author, or being computed by another process; else as `run`.
     """
     started = time.perf_counter()
     signer = author_key(store) if key is None else key
