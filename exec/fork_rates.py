@@ -9,9 +9,10 @@ import numpy as np
 
 from samebits.cas import Digest, Store
 from samebits.exec.builder import GraphBuilder
-from samebits.exec.canonical import graph_node
+from samebits.exec.canonical import canonicalize, graph_node
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.errors import JobError, RunError
+from samebits.exec.graph import Graph, GraphNode
 from samebits.exec.job import RATE, STEP
 from samebits.exec.machine import load_graph, load_library
 from samebits.exec.planner import plan_graph
@@ -31,15 +32,19 @@ def change_rates(store: Store, schedule: Digest | None, rates: Mapping[str, floa
             raise JobError(f"the job has no rate {name!r}; it has {', '.join(sorted(names))}")
         if not math.isfinite(value):
             raise JobError(f"the rate {value} is not a finite number")
-    build = GraphBuilder(load_library(store, typed.graph))
-    constant = {name: rates.get(name, rates.get("")) for name in names}
-    kept = {}
-    if None in constant.values():
-        operands = [build.input(name, tensor) for name, tensor in typed.graph.inputs]
-        kept = build.call(schedule, typed.graph, operands)
-    for name, rate in constant.items():
-        build.output(RATE + name, kept[RATE + name] if rate is None else build.scalar(rate, names[name].dtype))
-    return store.put_node(graph_node(build.build()))
+    nodes, outputs = list(typed.graph.nodes), dict(typed.graph.outputs)
+    for name, tensor in names.items():
+        if (rate := rates.get(name, rates.get(""))) is not None:
+            outputs[RATE + name] = len(typed.graph.inputs) + sum(node.results for node in nodes)
+            nodes.append(_constant(rate, tensor.dtype))
+    graph = Graph(typed.graph.inputs, tuple(nodes), tuple(outputs.items()))
+    return store.put_node(graph_node(canonicalize(graph, load_library(store, typed.graph))))
+
+
+def _constant(value: float, dtype: str) -> GraphNode:
+    build = GraphBuilder()
+    build.output("value", build.scalar(value, dtype))
+    return build.build().nodes[0]
 
 
 def check_schedule(store: Store, schedule: Digest | None, last_step: int) -> None:

@@ -50,9 +50,7 @@ def stopped(store: Store, at: int, *, commit_every: int = 1, checkpoint_every: i
             raise Stop
 
     with pytest.raises(Stop) as caught:
-        samebits.run(
-            make_job(), store, commit_every=commit_every, checkpoint_every=checkpoint_every, progress=stop
-        )
+        samebits.run(make_job(), store, commit_every=commit_every, checkpoint_every=checkpoint_every, progress=stop)
     address = read_log(store).runs()[-1].run_address
     kept = (at - 1) // checkpoint_every * checkpoint_every
     assert caught.value.__notes__ == [f"kept: all steps before {kept}; to go on: samebits run {address} --resume"]
@@ -146,7 +144,7 @@ def test_lost_state_of_a_lie_is_not_made_up(store: Store) -> None:
 
     fraud = Fraud(store, 3, claimed=make_job(), stop=10)
     remove_state(store, read_log(store).chain(fraud.run).segments[-1].body.state_out)
-    with pytest.raises(RunError, match="step 3 of run .* gives another commit here"):
+    with pytest.raises(RunError, match=r"step 3 of run .* gives another commit here"):
         resume_run(fraud.run, store)
 
 
