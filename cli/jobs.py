@@ -72,6 +72,7 @@ def show_command(
     fields = {
         "job": job.address,
         "steps": spec.steps,
+        **({"first_step": spec.first_step} if spec.first_step else {}),
         "stream": f"{spec.stream.rule}, batches of {spec.stream.batch_size}, seed {spec.stream.seed}",
         "arithmetic": spec.arithmetic,
         "seed": spec.seed,

@@ -10,6 +10,7 @@ from samebits.cli.output import time_text
 from samebits.exec.errors import JobError
 from samebits.exec.job import JobSpec
 from samebits.ledger import Lineage, RunOfJob, RunPart
+from samebits.ledger.lineage import Parent
 
 _PartKey = tuple[Digest, int]  # run, stop step
 _SHOWN: Final = 20  # runs of one job, from one state, or that made one: anyone may append as many as they like
@@ -88,7 +89,10 @@ def _part_fields(part: RunPart, lineage: Lineage, store: Store | None) -> dict[s
         "author": part.author.hex(),
         "time": part.time,
         "steps": part.steps,
+        "first_step": part.first_step,
         "stop_step": part.stop_step,
+        "parent": None if part.parent is None else part.parent.run,
+        "parent_entry": None if part.parent is None else part.parent.index,
         "segments": part.segments,
         "devices": part.devices,
         "kernels": part.kernels,
@@ -107,6 +111,8 @@ def _part_lines(part: RunPart, lineage: Lineage, store: Store | None, told: set[
     time = "" if part.time is None else f", {time_text(part.time)} by its clock"
     yield f"signed by {part.author.hex()}, {count} segment{'s' * (count > 1)} ({entries}){time}"
     yield f"on {', '.join(part.devices)}, kernels: {', '.join(map(str, part.kernels)) or 'none'}"
+    if part.parent is not None:
+        yield f"goes on from run {part.parent.run} at step {part.first_step} {_known(part.parent, part)}"
     yield f"job {part.job}"
     parts = _job_parts(part.job, store)
     yield from (f"  {name} {address}" for name, address in parts.items())
@@ -166,7 +172,17 @@ def _relation(other: RunOfJob, part: RunPart) -> str:
 
 
 def _steps(part: RunPart) -> str:
-    return f"steps 0..{part.stop_step} of {part.steps}"
+    return f"steps {part.first_step}..{part.stop_step} of {part.steps}"
+
+
+def _known(parent: Parent, part: RunPart) -> str:
+    """Say what this log has of the run that a part goes on from."""
+    if parent.index is None:
+        return "(which is in another log)"
+    if parent.reached is None:
+        return f"(entry {parent.index}; no segment of it ends there)"
+    same = parent.reached == part.state_in
+    return f"(entry {parent.index})" if same else f"(entry {parent.index}, which had ANOTHER state there)"
 
 
 def _used(lineage: Lineage) -> str:

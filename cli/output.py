@@ -47,21 +47,26 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except (*OUR_ERRORS, CommandError) as error:
-            fail(str(error))
+            fail(_said(error, str(error)))
         except BrokenPipeError:
             raise typer.Exit(0) from None
         except OSError as error:
-            fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
-        except KeyboardInterrupt:
-            fail("interrupted", EXIT_INTERRUPTED)
+            fail(_said(error, f"{error.filename or 'input/output'}: {error.strerror or error}"))
+        except KeyboardInterrupt as error:
+            fail(_said(error, "interrupted"), EXIT_INTERRUPTED)
         except MemoryError as error:
-            fail(f"out of memory {error}")
+            fail(_said(error, f"out of memory {error}".strip()))
         except typer.Exit:
             raise
         except Exception as error:  # a defect of ours: still one line, and never the code for "different"
             fail(f"internal error, please report it: {type(error).__name__}: {error}")
 
     return guarded
+
+
+def _said(error: BaseException, message: str) -> str:
+    """Return a message with what was noted on the error on its way: how to go on."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def print_json(value: Any) -> None:

@@ -1,33 +1,83 @@
-"""`samebits run`: run a job and chain it in the ledger."""
+"""`samebits run`: run a job and chain it in the ledger, go on with a run, or from a state of one."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypedDict
 
 import typer
 
-from samebits.cas import Digest, references
+from samebits.cas import CasError, Digest, Store, references
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.transfer import pull
+from samebits.cli.fork_options import fork_named, parse_changes
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
-from samebits.cli.options import DeviceOption, FromOption, JsonOption, StoreOption, open_existing_store, open_store
-from samebits.cli.output import command, print_fields, print_json, print_metrics
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_existing_store, open_store
+from samebits.cli.output import CommandError, command, print_fields, print_json, print_metrics, printable, stderr
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
 from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE, check_fraction
-from samebits.exec.runner import Run, put_job, run
+from samebits.exec.fork import Changes
+from samebits.exec.job import Job
+from samebits.exec.ledger_wait import Notice
+from samebits.exec.resume import is_run, resume_run, unfinished_run
+from samebits.exec.runner import CHECKPOINT_EVERY, COMMIT_EVERY, Run, put_job, run
+from samebits.exec.segments import Progress
+from samebits.ledger import SigningKey
 
 
 @command
 def run_command(
-    job: Annotated[str, typer.Argument(help="script.py[:function], a job file, or a job's address.", metavar="JOB")],
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            help="script.py[:function], a job file, or a job's address; with --resume also a run's. "
+            "With --from it may be left out: the run's own job.",
+            metavar="JOB",
+        ),
+    ] = None,
     store: StoreOption = None,
     device: DeviceOption = "numpy",
-    commit_every: Annotated[int, typer.Option(min=1, help="Commit to every N-th step.", metavar="N")] = 1,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Store the state every N steps.", metavar="N")] = 50,
-    source: FromOption = None,
+    commit_every: Annotated[
+        int | None, typer.Option(min=1, help="Commit to every N-th step. Default: 1.", metavar="N")
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Store the state every N steps. Default: 50.", metavar="N")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run, or with the job's latest unfinished run; begin one if there is none."
+        ),
+    ] = False,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="[PLACE/]RUN@STEP",
+            help="Go on from the state of a run after STEP steps. PLACE: another store's folder.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="With --from: the end of the job, counted from 0.", metavar="N")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="With --from: other data, of the same dtype and shape of a row.", metavar="NAME=FILE.npy"),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="With --from: a constant rate in place of the schedule's.", metavar="[NAME=]VALUE"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --from: another seed of keys and batches.", metavar="N")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", metavar="DIR", help="Another store, from which missing objects are fetched by hash."),
+    ] = None,
     key: KeyOption = None,
     paranoid: Annotated[
         float,
@@ -44,30 +94,77 @@ def run_command(
     """Run a job from its first step to its last and chain it in the ledger.
 
     A script defines `def job() -> samebits.Job`; it is run to capture the job. Neither --commit-every nor
-    --checkpoint-every changes a bit of the result. With --paranoid a run whose device gives two results for one launch
-    stops and names the operations; one that ends says how probable it was that a fault was missed.
+    --checkpoint-every changes a bit of the result. What ends a run early (a full disk, a kill) loses nothing that is in
+    the ledger: --resume goes on there and ends with the same bits. --from continues or forks a run, which the ledger
+    tells as the new run's parent.
+    With --paranoid a run whose device gives two results for one launch stops and names the operations; one that ends
+    says how probable it was that a fault was missed.
     """
     check_fraction("--fault-rate", fault_rate)
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
-        found, signer = resolve_job(job), load_given_key(key)
-        other = None if source is None else stack.enter_context(open_existing_store(source))
+        changes = parse_changes(steps, data, rate, seed)
+        _check_arguments(job, parent, changes)
+        signer = load_given_key(key)
+        may_be_run = resume and parent is None and job is not None and _is_address(job)
+        found = None if job is None else Digest.parse(job) if may_be_run else resolve_job(job)
         opened = stack.enter_context(open_store(store))
-        if other is not None:
-            put_job(found, opened)
-            needed = [found] if isinstance(found, Digest) else references(found.spec.to_node())
-            pull(StoreRemote(other), opened, needed)
-        with step_progress("run") as progress:
-            result = run(
-                found,
-                opened,
-                device=device,
-                commit_every=commit_every,
-                checkpoint_every=checkpoint_every,
-                progress=progress,
-                key=signer,
-                paranoid=paranoid,
-            )
+        run_address = found if may_be_run and isinstance(found, Digest) and is_run(found, opened, _say) else None
+        if may_be_run and run_address is None and source is None and not opened.has(Digest.parse(str(job))):
+            raise CommandError(f"{job} is neither a run in the ledger of {opened.path} nor a job in the store")
+        if source is not None and found is not None and run_address is None:
+            _fetch(found, opened, stack.enter_context(open_existing_store(source)))
+        origin = None
+        if parent is not None:
+            fork = fork_named(parent, opened, found, changes, device, _say)
+            found, origin = fork.job, fork.parent
+        if found is None:
+            raise AssertionError("without a job there is a run to go on from")
+        if resume and run_address is None:
+            run_address = unfinished_run(put_job(found, opened), opened, key=signer, notice=_say)
+        common: _Common = {"device": device, "key": signer, "notice": _say, "paranoid": paranoid}
+        common["progress"] = stack.enter_context(step_progress("run"))
+        if run_address is not None:
+            result = resume_run(run_address, opened, commit_every, checkpoint_every, **common)
+        else:
+            cadence = (commit_every or COMMIT_EVERY, checkpoint_every or CHECKPOINT_EVERY)
+            result = run(found, opened, commit_every=cadence[0], checkpoint_every=cadence[1], parent=origin, **common)
         report(result, fault_rate, as_json=json)
+
+
+class _Common(TypedDict, total=False):
+    """What a run and going on with one both take."""
+
+    device: str
+    key: SigningKey | None
+    notice: Notice
+    paranoid: float
+    progress: Progress
+
+
+def _check_arguments(job: str | None, parent: str | None, changes: Changes) -> None:
+    if job is None and parent is None:
+        raise CommandError("want a JOB to run, or --from RUN@STEP to go on from (see samebits run --help)")
+    if parent is None and changes != Changes():
+        raise CommandError("--steps, --data, --rate and --seed change the job of a run: they need --from RUN@STEP")
+
+
+def _say(line: str) -> None:
+    stderr.print(f"samebits: {printable(line)}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        Digest.parse(text)
+    except CasError:
+        return False
+    return not Path(text).exists()
+
+
+def _fetch(job: Job | Digest, store: Store, source: Store) -> None:
+    """Fetch what a job names from another store."""
+    put_job(job, store)
+    needed = [job] if isinstance(job, Digest) else references(job.spec.to_node())
+    pull(StoreRemote(source), store, needed)
 
 
 def report(result: Run, fault_rate: float, *, as_json: bool) -> None:
@@ -90,6 +187,8 @@ def report(result: Run, fault_rate: float, *, as_json: bool) -> None:
             "fault_rate": fault_rate,
             "missed_fault_probability": missed if as_json else f"{missed:.3g}",
         }
+    if result.parent is not None:
+        fields |= {"first_step": result.first_step, "parent": result.parent}
     if as_json:
         print_json({**fields, "metrics": dict(result.metrics)})
         return

@@ -42,7 +42,7 @@ def run_statement(chain: RunChain, store: Store) -> Statement:
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"job": str(chain.job), "steps": segments[-1].stop_step},
+            "externalParameters": {"job": str(chain.job), "steps": segments[-1].stop_step, **_first_step(chain)},
             "internalParameters": {
                 "commitEvery": chain.body.commit_every,
                 "checkpointEvery": chain.body.checkpoint_every,
@@ -57,6 +57,11 @@ def run_statement(chain: RunChain, store: Store) -> Statement:
         },
     }
     return Statement(_tree(store, "state", segments[-1].state_out), PROVENANCE, predicate)
+
+
+def _first_step(chain: RunChain) -> dict[str, Any]:
+    """Return where a run begins that goes on from a state of another, which is a dependency; nothing for others."""
+    return {"firstStep": chain.body.first_step} if chain.body.first_step else {}
 
 
 def _times(chain: RunChain) -> dict[str, str]:
@@ -113,6 +118,8 @@ def author_uri(public: bytes) -> str:
 def _dependencies(chain: RunChain, store: Store) -> list[Resource]:
     """Return the job, its graphs, its data and initial state with their tensors, and the kernels that ran."""
     found = [_object(store, "job", chain.job)]
+    if chain.body.parent is not None:
+        found.append(Resource("parent-run", {NODE: str(chain.body.parent)}))
     if store.has(chain.job):
         spec = JobSpec.from_node(store.get_node(chain.job))
         graphs = {"step": spec.step, "init": spec.init, "schedule": spec.schedule}

@@ -1,11 +1,13 @@
 """A job: everything that decides the bits of a run, and nothing else.
 
-state, metrics = step(state, batch_t, key_t, rates_t) for t = 0 .. steps-1. The step graph has the inputs `state/NAME`,
-`batch/NAME`, and where it wants them `key` (u32[2], see keys.py) and `rate/NAME`, and the outputs `state/NAME` and
-`metrics/NAME`; the data have the same names as the batch. Rates are the outputs of the schedule, a graph with the
-input `step` (i64[], t). The initial state is the tree `state` together with the outputs `state/NAME` of the graph
-`init`, whose input is `key`. An evaluation is a graph with the inputs `state/NAME` and `data/NAME` and the outputs
-`metrics/NAME`, run once on the final state.
+state, metrics = step(state, batch_t, key_t, rates_t) for t = first_step .. steps-1. The step graph has the inputs
+`state/NAME`, `batch/NAME`, and where it wants them `key` (u32[2], see keys.py) and `rate/NAME`, and the outputs
+`state/NAME` and `metrics/NAME`; the data have the same names as the batch. Rates are the outputs of the schedule, a
+graph with the input `step` (i64[], t). The initial state is the tree `state` together with the outputs `state/NAME` of
+the graph `init`, whose input is `key`. An evaluation is a graph with the inputs `state/NAME` and `data/NAME` and the
+outputs `metrics/NAME`, run once on the final state.
+
+A job that goes on from a state of another run begins at `first_step`, with that state as its tree and no init graph.
 """
 
 from __future__ import annotations
@@ -104,13 +106,14 @@ class JobSpec:
     state: Digest  # tree of tensors: the initial state, or what the init graph leaves of it
     data: Digest  # tree of tensors with equal numbers of rows
     stream: Stream
-    steps: int
+    steps: int  # the end: the last step is steps - 1
     arithmetic: str  # version of the arithmetic contract
     evaluation: Evaluation | None = None
     seed: int = 0  # 0 .. 2^64-1, of the keys
     init: Digest | None = None  # graph
     schedule: Digest | None = None  # graph
     check: Check = CHECKED  # how the capture was compared with the program that it came from
+    first_step: int = 0  # < steps; not written if 0
 
     @property
     def graphs(self) -> tuple[Digest, ...]:
@@ -123,22 +126,20 @@ class JobSpec:
         evaluation: Value = None
         if self.evaluation is not None:
             evaluation = {"graph": self.evaluation.graph, "data": self.evaluation.data}
-        return Node(
-            JOB_KIND,
-            {
-                "step": self.step,
-                "state": self.state,
-                "data": self.data,
-                "stream": self.stream.to_body(),
-                "steps": self.steps,
-                "arithmetic": self.arithmetic,
-                "evaluation": evaluation,
-                "seed": self.seed,
-                "init": self.init,
-                "schedule": self.schedule,
-                "check": self.check.to_value(),
-            },
-        )
+        body: dict[str, Value] = {
+            "step": self.step,
+            "state": self.state,
+            "data": self.data,
+            "stream": self.stream.to_body(),
+            "steps": self.steps,
+            "arithmetic": self.arithmetic,
+            "evaluation": evaluation,
+            "seed": self.seed,
+            "init": self.init,
+            "schedule": self.schedule,
+            "check": self.check.to_value(),
+        }
+        return Node(JOB_KIND, body if self.first_step == 0 else {**body, "first_step": self.first_step})
 
     @classmethod
     def from_node(cls, node: Node) -> JobSpec:
@@ -158,7 +159,8 @@ class JobSpec:
                 "init": (None | Digest()) as init,
                 "schedule": (None | Digest()) as schedule,
                 "check": check,
-            } if len(node.body) == 11 and not isinstance(steps, bool):
+                **rest,
+            } if rest.keys() <= {"first_step"} and not isinstance(steps, bool):
                 if not arithmetic.isprintable():
                     raise JobError(f"the arithmetic version {arithmetic[:80]!r} is unprintable")
                 if not 1 <= steps < MAX_STEPS:
@@ -177,7 +179,20 @@ class JobSpec:
             init,
             schedule,
             Check.from_value(check),
+            _read_first_step(rest, steps, init),
         )
+
+
+def _read_first_step(rest: Mapping[str, Value], steps: int, init: Digest | None) -> int:
+    """Return the step that a job begins with: 0 where it is not written, which has no other form."""
+    if not rest:
+        return 0
+    first = rest["first_step"]
+    if isinstance(first, bool) or not isinstance(first, int) or not 1 <= first < steps:
+        raise JobError(f"first_step {first!r} is not an integer in 1 .. {steps - 1} (0 is not written)")
+    if init is not None:
+        raise JobError(f"a job that begins at step {first} starts from a stored state, and has no init graph")
+    return first
 
 
 def _read_evaluation(found: Value) -> Evaluation | None:

@@ -146,7 +146,7 @@ class JobMachine:
             if not name.startswith(RATE) or tensor.shape != ():
                 raise JobError(f"the schedule gives {name!r} as {tensor}; want scalars {RATE}NAME")
         self._rate_types = typed.outputs
-        return NumpyDevice().compile(plan_graph(typed.graph, _library(self._store, typed.graph)))
+        return NumpyDevice().compile(plan_graph(typed.graph, load_library(self._store, typed.graph)))
 
     def _given(self) -> dict[str, TensorType]:
         """Return the types of what a step graph may take."""
@@ -157,7 +157,7 @@ class JobMachine:
         return given | {KEY: KEY_TYPE, **self._rate_types}
 
     def _compile(self, what: str, graph: Graph) -> Executable:
-        plan = plan_graph(graph, _library(self._store, graph))
+        plan = plan_graph(graph, load_library(self._store, graph))
         held = _size_bytes(self._data) + _size_bytes(self._stored) + self._rows * ORDER_SIZE_BYTES
         check_memory(what, plan, held, self._free_bytes)
         return self._device.compile(plan)
@@ -208,7 +208,7 @@ def load_graph(store: Store, address: Digest, what: str) -> TypedGraph:
     node = _get_node(store, address, what)
     if node.kind != GRAPH_KIND:
         raise JobError(f"{what} {address} is a {node.kind}, not a graph")
-    library = _library(store, parse_graph(node))
+    library = load_library(store, parse_graph(node))
     return check_graph(read_graph(node, library), library)
 
 
@@ -251,7 +251,7 @@ def _get_node(store: Store, address: Digest, what: str) -> Node:
         raise JobError(f"{what} {address}: {error}") from error
 
 
-def _library(store: Store, graph: Graph) -> dict[Digest, Graph]:
+def load_library(store: Store, graph: Graph) -> dict[Digest, Graph]:
     """Return every graph that `graph` calls, directly or not. Addresses are hashes, so calls can't go in a circle."""
     library: dict[Digest, Graph] = {}
     nodes, level = len(graph.nodes), [graph]

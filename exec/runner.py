@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from samebits.cas import Digest, Store, put_tensor, put_tree
+from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
-from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
 from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
-from samebits.exec.devices.recomputation import Recomputation, RecomputedLaunches, check_fraction
+from samebits.exec.devices.recomputation import RecomputedLaunches, make_recomputation
 from samebits.exec.devices.registry import open_device
-from samebits.exec.errors import DeviceError, JobError, RunError
+from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import Job
-from samebits.exec.machine import JobMachine, State
+from samebits.exec.ledger_wait import Notice, wait_for_ledger
+from samebits.exec.machine import JobMachine
+from samebits.exec.run_lock import running
+from samebits.exec.segment_writer import SegmentWriter
+from samebits.exec.segments import Cadence, Progress, Start, compute_segments, put_state
 from samebits.kernels.version import check_arithmetic
-from samebits.ledger import (
-    Entry,
-    Log,
-    RunBody,
-    SegmentBody,
-    SigningKey,
-    entry_address,
-    sign_entry,
-)
-from samebits.ledger.merkle import leaf_hash, root_hash
+from samebits.ledger import Log, RunBody, SigningKey, entry_address, sign_entry
 
-Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 NONCE_SIZE_BYTES = 16
 MAX_CADENCE = 1 << 53
+COMMIT_EVERY, CHECKPOINT_EVERY = 1, 50  # steps, where nobody says otherwise
 LEDGER_FOLDER = "ledger"
 
 
@@ -51,6 +46,8 @@ class Run:
     metrics: Mapping[str, float]  # of the last step, with those of the evaluation
     entry: Digest  # the last segment entry
     recomputed: RecomputedLaunches | None = None  # None: the run was not asked to
+    first_step: int = 0  # the step that the job begins with
+    parent: Digest | None = None  # the run whose state at first_step this one goes on from
 
 
 def run(
@@ -58,32 +55,34 @@ def run(
     store: Store,
     *,
     device: str = "numpy",
-    commit_every: int = 1,
-    checkpoint_every: int = 50,
+    commit_every: int = COMMIT_EVERY,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     progress: Progress | None = None,
     key: SigningKey | None = None,
     paranoid: float = 0.0,
+    parent: Digest | None = None,
+    notice: Notice | None = None,
 ) -> Run:
     """Run a job from its first step to its last and chain it in the store's ledger.
 
     Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
     of the chain. Neither changes a bit of the result. The ledger hears of a run when its first segment is done; a run
-    that fails later keeps the segments it has. `key` signs the entries; without one the store's author does. `paranoid`
-    is the fraction of launches, 0 to 1 and chosen at random, that are computed twice. Raises JobError, GraphError,
-    DeviceError (ComputationFaultError where the two results of a launch differ) or RunError.
+    that fails later keeps the segments it has (`samebits.exec.resume` goes on with it). `key` signs the entries;
+    without one the store's author does. `paranoid` is the fraction of launches, 0 to 1 and chosen at random, that are
+    computed twice. `parent` is the run whose state the job begins with (`samebits.exec.fork`). `notice` is told, from
+    another thread, what a long wait is for. Raises JobError, GraphError, DeviceError (ComputationFaultError where the
+    two results of a launch differ) or RunError.
     """
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")
-    _check_cadence("commit_every", commit_every)
-    _check_cadence("checkpoint_every", checkpoint_every)
+    cadence = Cadence(*map(_check_cadence, ("commit_every", "checkpoint_every"), (commit_every, checkpoint_every)))
     started = time.perf_counter()
-    check_fraction("paranoid", paranoid)
-    recomputation = Recomputation(paranoid) if paranoid else None
+    recomputation = make_recomputation(paranoid)
     opened = open_device(device, recomputation=recomputation)
     address = put_job(job, store)
     # a missing job is said by what reads it
     with store.holding([address]) if store.has(address) else nullcontext():
-        found = _run(address, store, opened, commit_every, checkpoint_every, progress, started, key)
+        found = _run(address, store, opened, cadence, progress, started, key, parent, notice)
     return found if recomputation is None else replace(found, recomputed=recomputation.counts())
 
 
@@ -91,68 +90,58 @@ def _run(
     address: Digest,
     store: Store,
     opened: Device,
-    commit_every: int,
-    checkpoint_every: int,
+    cadence: Cadence,
     progress: Progress | None,
     started: float,
     key: SigningKey | None,
+    parent: Digest | None,
+    notice: Notice | None,
 ) -> Run:
     machine = JobMachine(address, store, opened)
-    chain = ChainWriter(store, address, machine.spec.steps, commit_every, checkpoint_every, key)
-    kernels = put_kernels(store, machine.kernels())
-    with _saying_how_to_go_on(chain):
+    spec, every = machine.spec, (cadence.commit_every, cadence.checkpoint_every)
+    wait_for_ledger(log_directory(store), notice)
+    chain = ChainWriter(store, address, spec.steps, *every, key, first_step=spec.first_step, parent=parent)
+    with closing(chain), running(store, chain.run), said_to_be_resumable(chain):
+        kernels = put_kernels(store, machine.kernels())
         state = machine.initial_state()
-        state_in = machine.spec.state if machine.spec.init is None else _put_state(store, machine, state)
-        commits: list[Digest] = []
-        metrics: Mapping[str, float] = {}
-        for first in range(0, machine.spec.steps, checkpoint_every):
-            stop = min(first + checkpoint_every, machine.spec.steps)
-            wanted = commit_steps(first, stop, commit_every)
-            made: list[Commit] = []
-            for t in range(first, stop):
-                state, results = machine.step(t, state)
-                if t in wanted:
-                    made.append(make_commit(t, machine.download(state), results))
-                    metrics = made[-1].values()
-                if progress is not None:
-                    progress(t + 1, machine.spec.steps, {name: float(value) for name, value in results.items()})
-            state_in = chain.add_segment(
-                first, stop, state_in, _put_state(store, machine, state), made, opened.name, kernels
-            )
-            commits += chain.last_commits
+        stored = spec.state if spec.init is None else put_state(store, machine.download(state))
+        start = Start(spec.first_step, state, stored)
+        wait = partial(wait_for_ledger, log_directory(store), notice)
+        del state
+        done = compute_segments(machine, store, chain, start, cadence, opened.name, kernels, progress, wait)
     return Run(
         address=chain.run,
         job=address,
-        final_state=state_in,
-        commits=tuple(commits),
-        steps=machine.spec.steps,
+        final_state=done.final_state,
+        commits=done.commits,
+        steps=spec.steps,
         device=opened.name,
         seconds=time.perf_counter() - started,
-        metrics=metrics,
+        metrics=done.metrics,
         entry=chain.head,
+        first_step=spec.first_step,
+        parent=parent,
     )
 
 
 @contextmanager
-def _saying_how_to_go_on(chain: ChainWriter) -> Iterator[None]:
-    """End the message of an error of the device with what is kept of the run."""
+def said_to_be_resumable(chain: SegmentWriter, next_step: int | None = None) -> Iterator[None]:
+    """Note on whatever ends a run early how to go on with it; `next_step`: where it stood in the ledger before."""
     try:
         yield
-    except DeviceError as error:
-        kept = (
-            f"the run is kept up to step {chain.next_step}; go on with: samebits run {chain.run} --resume"
-            if chain.next_step
-            else "nothing of the run is kept; start it again"
-        )
-        error.args = (f"{error}; {kept}",)
+    except BaseException as error:
+        reached = next_step if chain.next_step is None else chain.next_step
+        if reached is not None:
+            error.add_note(f"kept: all steps before {reached}; to go on: samebits run {chain.run} --resume")
         raise
 
 
-def _check_cadence(name: str, every: int) -> None:
+def _check_cadence(name: str, every: int) -> int:
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise RunError(f"{name} {every!r} is not a positive integer")
     if every >= MAX_CADENCE:
         raise RunError(f"{name} {every} is not below 2^53")
+    return every
 
 
 def put_job(job: Job | Digest | str, store: Store) -> Digest:
@@ -180,13 +169,8 @@ def log_directory(store: Store) -> Path:
     return Path(store.path) / LEDGER_FOLDER
 
 
-def _put_state(store: Store, machine: JobMachine, state: State) -> Digest:
-    with store.batch():
-        return put_tree(store, {name: put_tensor(store, tensor) for name, tensor in machine.download(state).items()})
-
-
-class ChainWriter:
-    """Appends the entries of one run to the ledger: its run entry together with the first segment."""
+class ChainWriter(SegmentWriter):
+    """Begins a run: its run entry is appended together with the first segment."""
 
     def __init__(
         self,
@@ -196,39 +180,14 @@ class ChainWriter:
         commit_every: int,
         checkpoint_every: int,
         key: SigningKey | None = None,
+        *,
+        first_step: int = 0,
+        parent: Digest | None = None,
     ) -> None:
-        self._store = store
-        self._key = author_key(store) if key is None else key
-        self._log = Log.open(log_directory(store))
-        body = RunBody(job, os.urandom(NONCE_SIZE_BYTES), steps, commit_every, checkpoint_every)
-        entry = sign_entry(self._log.origin, None, body, self._key, time=int(time.time()))
-        self._pending: list[Entry] = [entry]
-        self.run = self.head = entry_address(entry)
-        self.next_step = 0  # up to which the ledger has the run
-        self.last_commits: list[Digest] = []
-
-    def add_segment(
-        self,
-        first: int,
-        stop: int,
-        state_in: Digest,
-        state_out: Digest,
-        commits: list[Commit],
-        device: str,
-        kernels: Sequence[Digest],
-    ) -> Digest:
-        """Store the commits, append the segment entry; returns the state that the next segment starts from."""
-        if commits[-1].state != state_out:
-            raise AssertionError("the last commit of a segment is its final state")
-        with self._store.batch():
-            self.last_commits = [self._store.put_node(commit.to_node()) for commit in commits]
-            listed = [(commit.step, address) for commit, address in zip(commits, self.last_commits, strict=True)]
-            stored = self._store.put_node(commits_node(listed))
-        root = root_hash([leaf_hash(address.raw) for address in self.last_commits])
-        body = SegmentBody(self.run, first, stop, state_in, state_out, stored, root, device, tuple(kernels))
-        entry = sign_entry(self._log.origin, self.head, body, self._key, time=int(time.time()))
-        self._log.append([*self._pending, entry])
-        self._pending = []
-        self.next_step = stop
-        self.head = entry_address(entry)
-        return state_out
+        key = author_key(store) if key is None else key
+        log = Log.open(log_directory(store))
+        nonce = os.urandom(NONCE_SIZE_BYTES)
+        body = RunBody(job, nonce, steps, commit_every, checkpoint_every, first_step, parent)
+        entry = sign_entry(log.origin, None, body, key, time=int(time.time()))
+        address = entry_address(entry)
+        super().__init__(store, log, key, address, address, [entry])

@@ -21,7 +21,8 @@ from samebits.exec.errors import RunError
 from samebits.exec.machine import JobMachine, load_spec
 from samebits.exec.replay import Replay, replay_steps
 from samebits.exec.run_places import FoundRun, RunPlace, StorePlace
-from samebits.exec.runner import Progress, log_directory
+from samebits.exec.runner import log_directory
+from samebits.exec.segments import Progress
 from samebits.ledger import Entry, Log, RunBody, SigningKey, VerdictBody, entry_address, sign_entry
 
 SAME: Final[Literal["same"]] = "same"
@@ -146,6 +147,8 @@ def _check_steps(body: RunBody, store: Store) -> None:
     spec = load_spec(body.job, store)
     if body.steps != spec.steps:
         raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
+    if body.first_step != spec.first_step:
+        raise RunError(f"the run says that its job begins at step {body.first_step}, it does at {spec.first_step}")
 
 
 def _append_once(log: Log, entry: Entry) -> Entry:

@@ -1,8 +1,9 @@
 """Lineage: which runs made a state, from what, back to what no run of the log made.
 
-The steps [0, stop) of a run, which its segments chain, turn the state before step 0 into the state at `stop`. They come
-from the run's job, the kernels that ran, and that first state, which may be what another run, earlier in the log, came
-to; and so on.
+The steps of a run up to `stop`, which its segments chain, turn the state before its first step into the state at
+`stop`. They come from the run's job, the kernels that ran, and that first state, which may be what another run, earlier
+in the log, came to; and so on. A run that goes on from a state of another run names that one, its parent, which may be
+in another log.
 """
 
 from __future__ import annotations
@@ -35,6 +36,15 @@ class RunOfJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """A run that another one says to go on from."""
+
+    run: Digest
+    index: int | None  # of its run entry; None: it is not in this log
+    reached: Digest | None  # its state at that step, if a segment of it in this log ends or begins there
+
+
+@dataclass(frozen=True, slots=True)
 class RunPart:
     """The first steps of one run, which made a state."""
 
@@ -50,8 +60,10 @@ class RunPart:
     last_index: int  # of the last of them
     devices: tuple[str, ...]
     kernels: tuple[Digest, ...]
-    state_in: Digest  # before step 0
+    state_in: Digest  # before first_step
     state_out: Digest  # at stop_step
+    first_step: int = 0
+    parent: Parent | None = None  # the run that it says to go on from at first_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +168,21 @@ class LineageWalk:
             kernels=tuple(dict.fromkeys(kernel for segment in segments for kernel in segment.body.kernels)),
             state_in=segments[0].body.state_in,
             state_out=end.body.state_out,
+            first_step=chain.body.first_step,
+            parent=self._parent(chain.body),
         )
+
+    def _parent(self, body: RunBody) -> Parent | None:
+        if body.parent is None:
+            return None
+        head = self._index.head(body.parent.raw)
+        if head is None:
+            return Parent(body.parent, None, None)
+        states: dict[int, Digest] = {}
+        for segment in self._chain(body.parent).segments:
+            states[segment.body.first_step] = segment.body.state_in
+            states[segment.body.stop_step] = segment.body.state_out
+        return Parent(body.parent, head.index, states.get(body.first_step))
 
     def _runs_of(self, job: Digest) -> tuple[RunOfJob, ...]:
         found = []

@@ -31,7 +31,6 @@ class Recomputation:
 
     def __init__(self, fraction: float, seed: int | None = None) -> None:
         """Make a chooser. fraction: 0 < fraction <= 1; seed: of the choice, None: one that nobody knows."""
-        check_fraction("paranoid", fraction)
         self._fraction = fraction
         self._random = random.Random(os.urandom(32) if seed is None else seed)  # noqa: S311  no secret, no adversary
         self._launches = self._recomputed = 0
@@ -46,6 +45,12 @@ class Recomputation:
     def counts(self) -> RecomputedLaunches:
         """Return the counts so far."""
         return RecomputedLaunches(self._fraction, self._launches, self._recomputed)
+
+
+def make_recomputation(fraction: float) -> Recomputation | None:
+    """Return what chooses a fraction of the launches, None for none of them; raises RunError."""
+    check_fraction("paranoid", fraction)
+    return Recomputation(fraction) if fraction else None
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -121,9 +121,9 @@ def test_job_show_says_what_must_be_fetched(tmp_path: Path, job_file: Path) -> N
 def test_run_fetches_what_a_job_file_lacks(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     store, run = finished
     samebits.save_job(make_job(), tmp_path / "bare.job")
-    again = json_of("run", tmp_path / "bare.job", "--store", tmp_path / "store", "--from", store)
+    again = json_of("run", tmp_path / "bare.job", "--store", tmp_path / "store", "--source", store)
     assert again["final_state"] == run["final_state"]
-    by_address = json_of("run", run["job"], "--store", tmp_path / "other", "--from", store)
+    by_address = json_of("run", run["job"], "--store", tmp_path / "other", "--source", store)
     assert by_address["final_state"] == run["final_state"]
 
 

@@ -84,21 +84,30 @@ def test_verify_of_another_store_fetches_and_finds_the_same(store: Store, other:
 class Fraud:
     """Runs a job, doing something else at one step, and signs the result."""
 
-    def __init__(self, store: Store, at: int, *, claimed: samebits.Job, computed: samebits.Job | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        at: int,
+        *,
+        claimed: samebits.Job,
+        computed: samebits.Job | None = None,
+        stop: int | None = None,
+    ) -> None:
+        """`stop`: enter so many steps only."""
         machine = JobMachine(put_job(claimed, store), store, open_device("numpy"))
         steps = machine.spec.steps
         cheat = machine if computed is None else JobMachine(put_job(computed, store), store, open_device("numpy"))
         chain = ChainWriter(store, claimed.address, steps, 1, 10)
         state, state_in = machine.initial_state(), machine.spec.state
-        for first in range(0, steps, 10):
-            stop, made = min(first + 10, steps), []
-            for t in range(first, stop):
+        for first in range(0, steps if stop is None else stop, 10):
+            end, made = min(first + 10, steps), []
+            for t in range(first, end):
                 state, metrics = (cheat if t == at else machine).step(t, state)
                 if t == at and computed is None:
                     state = {name: np.nextafter(value, np.float32(9)) for name, value in state.items()}
                 made.append(make_commit(t, state, metrics))
             tree = put_tree(store, {name: put_tensor(store, value) for name, value in state.items()})
-            chain.add_segment(first, stop, state_in, tree, made, "numpy", ())
+            chain.add_segment(first, end, state_in, tree, made, "numpy", ())
             state_in = tree
         self.run = chain.run
 

@@ -1,0 +1,56 @@
+"""What `samebits run --from` takes: a run with its place, and changes to its job."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from samebits.cas import Digest, Store
+from samebits.cli.options import open_existing_store
+from samebits.cli.output import CommandError
+from samebits.exec.fork import Changes, Fork, fork_run
+from samebits.exec.job import Job
+from samebits.exec.ledger_wait import Notice
+from samebits.exec.run_places import RunPlace, StorePlace
+from samebits.exec.run_reference import parse_run_reference
+
+
+def parse_changes(steps: int | None, data: list[str] | None, rates: list[str] | None, seed: int | None) -> Changes:
+    """Read the changes as the user typed them; raises CommandError."""
+    files = dict(_split("--data", text, "NAME=FILE.npy") for text in data or ())
+    values = dict(_split("--rate", text, "") for text in rates or ())
+    if len(files) != len(data or ()) or len(values) != len(rates or ()):
+        raise CommandError("--data and --rate set each name once")
+    return Changes(
+        steps, {name: Path(file) for name, file in files.items()}, {n: _number(v) for n, v in values.items()}, seed
+    )
+
+
+def fork_named(
+    named: str, store: Store, job: Job | Digest | None, changes: Changes, device: str, notice: Notice
+) -> Fork:
+    """Return the job that goes on from what ``--from`` names: ``RUN@STEP`` or ``PLACE/RUN@STEP``."""
+    reference = parse_run_reference(named)
+    with contextlib.ExitStack() as stack:
+        place = _open_place(reference.place, store, stack)
+        return fork_run(reference, place, store, job=job, changes=changes, device=device, notice=notice)
+
+
+def _open_place(place: str | None, store: Store, stack: contextlib.ExitStack) -> RunPlace:
+    if place is None:
+        return StorePlace(store, is_own=True)
+    return StorePlace(stack.enter_context(open_existing_store(Path(place))))
+
+
+def _split(option: str, text: str, wanted: str) -> tuple[str, str]:
+    name, sign, value = text.rpartition("=")
+    if wanted and not (name and sign and value):
+        raise CommandError(f"{option} {text!r}: want {wanted}")
+    return name, value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise CommandError(f"--rate {text!r}: want VALUE or NAME=VALUE, a number") from None

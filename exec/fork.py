@@ -1,0 +1,155 @@
+"""A job that goes on from a state of a run, perhaps with something changed: a continuation, or a fork.
+
+It is a job of its own, whose initial state is that of the run after some steps and whose first step is the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from samebits.cas import Digest, Store, get_tree, put_tensor, put_tree, tensor_info
+from samebits.cas.dtype import dtype_name
+from samebits.cas.transfer import pull
+from samebits.exec.devices.registry import open_device
+from samebits.exec.errors import JobError, RunError
+from samebits.exec.fork_rates import change_rates, check_schedule
+from samebits.exec.job import STATE, Job, JobSpec, under
+from samebits.exec.keys import check_seed
+from samebits.exec.ledger_wait import Notice
+from samebits.exec.machine import JobMachine, load_graph, load_spec
+from samebits.exec.run_places import RunPlace
+from samebits.exec.run_reference import RunReference
+from samebits.exec.runner import put_job
+from samebits.exec.segments import put_state
+from samebits.exec.state_at import state_at
+from samebits.exec.stream import EPOCH_SHUFFLE
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a fork has other than the job that it is made from."""
+
+    steps: int | None = None  # the end of the job, counted from 0 like the run's; None: as it was
+    data: Mapping[str, Path] = field(default_factory=dict)  # .npy files, by the names of the data
+    rates: Mapping[str, float] = field(default_factory=dict)  # constant ones, by name; "": all
+    seed: int | None = None  # of keys and batches
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A job in the store that goes on from a run."""
+
+    job: Digest
+    parent: Digest  # the run
+    first_step: int
+
+
+def fork_run(
+    reference: RunReference,
+    place: RunPlace,
+    store: Store,
+    *,
+    job: Job | Digest | None = None,
+    changes: Changes | None = None,
+    device: str = "numpy",
+    notice: Notice | None = None,
+) -> Fork:
+    """Put the job that goes on from a state of a run, found at a place: after all its steps if none is named.
+
+    `job` is the one to go on with, in place of the run's own: its state must have the tensors of the run's. What is
+    missing is fetched from the place; a state that is not stored is computed again on `device` and compared with the
+    run's commits. Raises LedgerError, RemoteError, JobError or RunError.
+    """
+    chain = place.find(reference.run).chain
+    remote = place.remote
+    fetch = None if remote is None else lambda roots: pull(remote, store, list(roots))
+    if fetch is not None:
+        fetch([chain.job])
+    step = chain.next_step if reference.step is None else reference.step
+    with store.holding([chain.job]):
+        machine = JobMachine(chain.job, store, open_device(device))
+        state = state_at(machine, store, chain, step, fetch=fetch, notice=notice)
+        stored = put_state(store, machine.download(state))
+        spec = machine.spec
+    if job is not None:
+        spec = load_spec(put_job(job, store), store)
+        _check_state(store, spec, stored)
+    made = _changed(store, spec, changes or Changes(), step)
+    made = replace(made, state=stored, init=None, first_step=step)
+    return Fork(store.put_node(made.to_node()), reference.run, step)
+
+
+def _changed(store: Store, spec: JobSpec, changes: Changes, step: int) -> JobSpec:
+    """Return a job with everything changed but its state."""
+    steps = spec.steps if changes.steps is None else changes.steps
+    if steps <= step:
+        raise RunError(f"after {step} steps nothing is left to do of {steps}; --steps N gives the job a later end")
+    made = replace(spec, steps=steps)
+    if changes.data:
+        made = replace(made, data=_change_data(store, spec, changes.data))
+    if changes.rates:
+        made = replace(made, schedule=change_rates(store, spec.schedule, changes.rates))
+    if changes.seed is not None:
+        made = replace(made, seed=check_seed(changes.seed))
+        if made.stream.rule == EPOCH_SHUFFLE:
+            made = replace(made, stream=replace(made.stream, seed=changes.seed))
+    check_schedule(store, made.schedule, steps - 1)
+    return made
+
+
+def _change_data(store: Store, spec: JobSpec, files: Mapping[str, Path]) -> Digest:
+    """Return the tree of a job's data with some tensors from files, of the same dtype and shape of a row."""
+    entries = get_tree(store, spec.data)
+    for name, path in files.items():
+        if name not in entries:
+            raise JobError(f"the job has no data {name!r}; it has {', '.join(entries)}")
+        array = _load_array(path)
+        info = tensor_info(store.get_node(entries[name]))
+        found = (dtype_name(array.dtype), array.shape[1:])
+        if array.ndim == 0 or found != (info.dtype, info.shape[1:]):
+            given = f"{found[0]}[{','.join(map(str, array.shape))}]"
+            rows = ",".join(["rows", *map(str, info.shape[1:])])
+            raise JobError(f"{path} holds {given}, the job's data {name} are {info.dtype}[{rows}]")
+        entries[name] = put_tensor(store, array)
+    return put_tree(store, entries)
+
+
+def _load_array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise JobError(f"{path}: not a .npy file")
+        dtype_name(array.dtype)
+    except (ValueError, EOFError) as error:
+        raise JobError(f"{path}: not a .npy file: {error}") from error
+    return array
+
+
+def _check_state(store: Store, spec: JobSpec, stored: Digest) -> None:
+    """Raise JobError naming the first tensor that the state of a job and a stored one do not have in common."""
+    wanted = _tree_types(store, spec.state)
+    if spec.init is not None:
+        made = under(STATE, load_graph(store, spec.init, "init graph").outputs)
+        wanted |= {name: (tensor.dtype, tensor.shape) for name, tensor in made.items()}
+    given = _tree_types(store, stored)
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise JobError(
+                f"the job's state has {_text(name, wanted.get(name))}, the run's has {_text(name, given.get(name))}"
+            )
+
+
+_Type = tuple[str, tuple[int, ...]]  # dtype, shape
+
+
+def _tree_types(store: Store, tree: Digest) -> dict[str, _Type]:
+    infos = {name: tensor_info(store.get_node(address)) for name, address in get_tree(store, tree).items()}
+    return {name: (info.dtype, info.shape) for name, info in infos.items()}
+
+
+def _text(name: str, found: _Type | None) -> str:
+    return f"no {name}" if found is None else f"{name} as {found[0]}[{','.join(map(str, found[1]))}]"
