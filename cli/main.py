@@ -11,6 +11,7 @@ from samebits.cli import cas, jobs, key, log, log_search, witness
 from samebits.cli.doctor import doctor_command
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
+from samebits.cli.taking import pack_command, pull_command, push_command, unpack_command
 from samebits.cli.verify import verify_command
 
 app = typer.Typer(
@@ -22,6 +23,10 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("verify")(verify_command)
+app.command("pull")(pull_command)
+app.command("push")(push_command)
+app.command("pack")(pack_command)
+app.command("unpack")(unpack_command)
 app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
 log_search.add_commands(log.app)

@@ -28,7 +28,8 @@ def serve_command(
 ) -> None:
     """Give the store out over HTTP, for `samebits cas pull` and for any HTTP client; until it is interrupted.
 
-    Its ledger is there too, as C2SP tlog-tiles: /checkpoint, /tile/..., and the log's key in /log.pub.
+    Its ledger is there too, as C2SP tlog-tiles: /checkpoint, /tile/..., and the log's key in /log.pub. A run can be
+    checked from anywhere: `samebits verify URL/RUN`.
 
     There is no encryption and no password: put a proxy that has both in front of it on an open network.
     """
@@ -43,6 +44,7 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
         from starlette.routing import Mount
 
         from samebits.cas.server import make_app
+        from samebits.exec.run_server import run_routes
         from samebits.ledger.server import log_routes
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
@@ -52,5 +54,6 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
             stderr.print("samebits: anyone who can connect may write to this store")
 
     # the store has all paths that the ledger has not
-    routes = [*log_routes(Path(store.path) / LEDGER_FOLDER), Mount("/", make_app(store, writable=writable))]
+    own = [*log_routes(Path(store.path) / LEDGER_FOLDER), *run_routes(store)]
+    routes = [*own, Mount("/", make_app(store, writable=writable))]
     run_server(Starlette(routes=routes), host, port, on_listening=warn)

@@ -8,30 +8,24 @@ from typing import Annotated
 
 import typer
 
-from samebits.cas import Digest
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
-from samebits.cli.options import (
-    DeviceOption,
-    FromOption,
-    JsonOption,
-    StoreOption,
-    open_existing_store,
-    open_store,
-    store_path,
-)
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, store_path
 from samebits.cli.output import EXIT_DIFFERENT, command, print_fields, print_json, print_metrics, readable, size_text
+from samebits.cli.places import LogKeyOption, PlaceOption, RunArgument, parse_log_key, run_and_place
 from samebits.cli.progress import step_progress
 from samebits.cli.trusting import KeyOption, TrustOption, author_text, load_given_key, load_trust
+from samebits.exec.place_opening import open_run_place
 from samebits.exec.verify import SAME, Verdict, verify
 from samebits.ledger import Trust
 
 
 @command
 def verify_command(
-    run: Annotated[str, typer.Argument(help="Address of the run.", metavar="RUN")],
+    run: RunArgument,
     store: StoreOption = None,
     device: DeviceOption = "numpy",
-    source: FromOption = None,
+    source: PlaceOption = None,
+    log_key: LogKeyOption = None,
     partial: Annotated[bool, typer.Option("--partial", help="Accept a run that stops before its last step.")] = False,
     key: KeyOption = None,
     trust: TrustOption = None,
@@ -41,14 +35,15 @@ def verify_command(
 ) -> None:
     """Replay a run and compare every commit.
 
-    Checks the ledger (signatures, tree, chain), every stored byte that the run names, and every step. Exit code: 0
-    same, 1 different, 2 something is missing, damaged or malformed.
+    Checks the ledger (signatures, tree, chain), every stored byte that the run names, and every step. From another
+    machine only what is needed is fetched, by hash; of its log the run's entries are checked, with the proofs that they
+    are in it. Exit code: 0 same, 1 different, 2 something is missing, damaged or malformed.
     """
-    address = Digest.parse(run)
+    (address, place), key_of_log = run_and_place(run, source), parse_log_key(log_key)
     known, signer = load_trust(trust, store_path(store)), load_given_key(key)
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
-        other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
+        other = stack.enter_context(open_run_place(place, opened, log_key=key_of_log))
         progress = stack.enter_context(step_progress("verify"))
         verdict = verify(address, opened, device=device, source=other, partial=partial, progress=progress, key=signer)
     report(verdict, known, as_json=json)
@@ -78,9 +73,16 @@ def report(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
             "final state": verdict.final_state,
             "ledger entry": f"{verdict.run_entry} (the run's last)",
             "this verdict": f"{verdict.entry} (signed, in this store's ledger)",
-            "log": "verified: every entry, signature and the tree" + (f" (of {log_name})" if log_name else ""),
+            "log": _log_text(verdict) + (f" (of {log_name})" if log_name else ""),
             "artifacts": f"verified: {verdict.objects_checked} objects ({size_text(verdict.bytes_fetched)} fetched)",
             "computation": f"replayed on {verdict.device} in {verdict.seconds:.1f} s",
         }
     )
     print_metrics(verdict.metrics)
+
+
+def _log_text(verdict: Verdict) -> str:
+    if verdict.log_audited:
+        return "verified: every entry, signature and the tree"
+    key = "the key that was asked for" if verdict.log_key_known else "its key as the place says: compare with --log-key"
+    return f"verified: the run's entries, signatures and proofs that they are in the log ({key})"

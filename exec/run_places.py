@@ -1,19 +1,24 @@
 """Where a run is found: the chain of its entries, checked, and the objects that it names.
 
-A place is a store with the ledger beside it. What comes out of `find` has been checked against the log's key; objects
-are checked by whoever takes them, by their addresses.
+A place is a store with the ledger beside it, or anything that gives proofs of runs and objects (`remote_places.py`).
+What comes out of `find` has been checked against the log's key; objects are checked by whoever takes them, by their
+addresses.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from samebits.cas import Digest, Store
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.remotes.protocol import Remote
+from samebits.exec.run_record import read_run_record
 from samebits.exec.runner import log_directory
-from samebits.ledger import Log, RunChain, VerifierKey
+from samebits.ledger import Log, RunChain, RunNotFoundError, VerifierKey
+from samebits.ledger.logkey import has_log_verifier
+from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, make_run_proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +26,12 @@ class FoundRun:
     """A run as a log tells it: every rule and every signature of its chain holds."""
 
     chain: RunChain
-    log_key: VerifierKey  # of the log that the run is in
+    log_key: VerifierKey  # of the log that the run is in; unless `is_key_known`, as the place itself says
     checkpoint: str  # the log's signed note, under which the entries are
-    audited: bool  # every entry of the log was checked, not those of the run alone
+    audited: (
+        bool  # every entry of the log was checked; else the run's own, and there may be others that contradict them
+    )
+    is_key_known: bool = False  # the caller named the log's key, or the log is one on this machine
 
 
 class RunPlace(Protocol):
@@ -36,6 +44,9 @@ class RunPlace(Protocol):
     def find(self, run: Digest) -> FoundRun:
         """Return a run with its chain; raises LedgerError (RunNotFoundError) or RemoteError."""
 
+    def prove(self, run: Digest) -> RunProof:
+        """Return the proof of a run, of which only the log's key is checked; raises as `find` does."""
+
     @property
     def remote(self) -> Remote | None:
         """Where missing objects are fetched from; None where they are in the verifier's own store already."""
@@ -45,19 +56,49 @@ class RunPlace(Protocol):
 
 
 class StorePlace:
-    """A store on this machine, and the ledger in it."""
+    """A store on this machine: the ledger in it, and runs that were taken home into it (`run_record.py`)."""
 
-    def __init__(self, store: Store, *, is_own: bool = False) -> None:
-        """`is_own`: it is the store into which objects would be fetched, so nothing has to be."""
+    def __init__(self, store: Store, *, is_own: bool = False, log_key: VerifierKey | None = None) -> None:
+        """`is_own`: it is the store into which objects would be fetched, so nothing has to be.
+
+        `log_key`: the key that the log of a run must have.
+        """
         self._store = store
+        self._log_key = log_key
         self.name = str(store.path)
         self.remote: Remote | None = None if is_own else StoreRemote(store)
 
     def find(self, run: Digest) -> FoundRun:
-        """Audit the whole ledger, and return the run's chain."""
-        with Log.open(log_directory(self._store), read_only=True) as log:
-            log.audit().check()
-            return FoundRun(log.chain(run), log.verifier, log.checkpoint(), audited=True)
+        """Return the run's chain: from the store's ledger, all of which is audited, or from the run's record."""
+        if has_log_verifier(log_directory(self._store)):
+            with self._open_log() as log, suppress(RunNotFoundError):
+                log.audit().check()
+                check_log_key(log.verifier, self._log_key)
+                return FoundRun(log.chain(run), log.verifier, log.checkpoint(), audited=True, is_key_known=True)
+        proof = self._recorded(run)
+        proved = check_run_proof(proof, run, self._log_key)
+        known = self._log_key is not None
+        return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
+
+    def prove(self, run: Digest) -> RunProof:
+        """Return a proof made from the ledger, or the one in the run's record."""
+        if has_log_verifier(log_directory(self._store)):
+            with self._open_log() as log, suppress(RunNotFoundError):
+                check_log_key(log.verifier, self._log_key)
+                return make_run_proof(log, run)
+        proof = self._recorded(run)
+        check_log_key(proof.log_key, self._log_key)
+        return proof
 
     def close(self) -> None:
         """Do nothing: the store is somebody else's to close."""
+
+    def _open_log(self) -> Log:
+        return Log.open(log_directory(self._store), read_only=True)
+
+    def _recorded(self, run: Digest) -> RunProof:
+        """Return the proof of a run that was taken home; raises RunNotFoundError if it was not."""
+        proof = read_run_record(self._store, run)
+        if proof is None:
+            raise RunNotFoundError(run)
+        return proof

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from samebits.cas import Digest, Store, check_objects
-from samebits.cas.transfer import pull
 from samebits.exec.author import author_key
 from samebits.exec.claim import Claim, claim_roots, read_claim
 from samebits.exec.commits import state_address
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
-from samebits.exec.machine import JobMachine, load_spec
+from samebits.exec.machine import JobMachine
 from samebits.exec.replay import Replay, replay_steps
+from samebits.exec.run_objects import check_steps, pull_objects
 from samebits.exec.run_places import FoundRun, RunPlace, StorePlace
 from samebits.exec.runner import log_directory
 from samebits.exec.segments import Progress
-from samebits.ledger import Entry, Log, RunBody, SigningKey, VerdictBody, entry_address, sign_entry
+from samebits.ledger import Entry, Log, SigningKey, VerdictBody, entry_address, sign_entry
 
 SAME: Final[Literal["same"]] = "same"
 DIFFERENT: Final[Literal["different"]] = "different"
@@ -51,6 +51,8 @@ class Verdict:
     run_entry: Digest  # the last entry of the run that was checked
     run_author: bytes  # public key, 32 bytes, of who made the run
     log_vkey: str  # verifier key of the log that the run was read from
+    log_key_known: bool  # it is the key that was asked for, or of a log on this machine; else what the place says
+    log_audited: bool  # all of the log was checked, not the run's entries alone
     objects_checked: int
     bytes_fetched: int
     seconds: float
@@ -81,12 +83,8 @@ def verify(
     _check_complete(found, partial=partial)
     key, log = key or author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
     chain, roots = found.chain, claim_roots(found.chain)
-    fetched = 0
-    if place.remote is not None:  # a job of other steps is refused before the rest is fetched
-        fetched = pull(place.remote, store, [chain.job]).size_bytes
-    _check_steps(chain.body, store)
-    if place.remote is not None:
-        fetched += pull(place.remote, store, roots).size_bytes
+    check_steps(place, store, chain.body)  # a job of other steps is refused before anything large is fetched
+    fetched = pull_objects(place, store, roots).size_bytes
     objects, damaged = check_objects(store, roots)
     if damaged:
         raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")
@@ -114,6 +112,8 @@ def verify(
         run_entry=chain.head,
         run_author=chain.author,
         log_vkey=found.log_key.vkey,
+        log_key_known=found.is_key_known,
+        log_audited=found.audited,
         objects_checked=objects,
         bytes_fetched=fetched,
         seconds=time.perf_counter() - started,
@@ -140,15 +140,6 @@ def _as_place(source: Store | RunPlace | None, store: Store) -> RunPlace:
             return source
         case _:
             raise TypeError(f"source: want a Store or a place, got {type(source).__name__}")
-
-
-def _check_steps(body: RunBody, store: Store) -> None:
-    """Raise RunError unless the run has the steps of its job; every later count is bounded by them."""
-    spec = load_spec(body.job, store)
-    if body.steps != spec.steps:
-        raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
-    if body.first_step != spec.first_step:
-        raise RunError(f"the run says that its job begins at step {body.first_step}, it does at {spec.first_step}")
 
 
 def _append_once(log: Log, entry: Entry) -> Entry:

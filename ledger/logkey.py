@@ -22,7 +22,7 @@ from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 PRIVATE_NAME: Final = "log.key"
 PUBLIC_NAME: Final = "log.pub"
-_MAX_PUBLIC_SIZE_BYTES: Final = 4096
+MAX_PUBLIC_SIZE_BYTES: Final = 4096
 ORIGIN_PREFIX: Final = "samebits.local/log/"
 
 
@@ -59,7 +59,7 @@ def load_log_verifier(directory: Path) -> VerifierKey:
     """Return the public key of the log from `log.pub`; raises StorageError."""
     path = directory / PUBLIC_NAME
     try:
-        key = VerifierKey.parse(read_regular(path, _MAX_PUBLIC_SIZE_BYTES)[0].decode().removesuffix("\n"))
+        key = VerifierKey.parse(read_regular(path, MAX_PUBLIC_SIZE_BYTES)[0].decode().removesuffix("\n"))
     except OSError as error:
         raise StorageError(directory, f"{PUBLIC_NAME} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, NoteFormatError) as error:
