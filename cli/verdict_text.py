@@ -39,7 +39,8 @@ def print_verdict(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as values that JSON can hold."""
-    fields = {field.name: readable(getattr(verdict, field.name)) for field in dataclasses.fields(verdict)}
+    names = [field.name for field in dataclasses.fields(verdict) if field.name != "chain"]
+    fields = {name: readable(getattr(verdict, name)) for name in names}
     fields |= {name: dataclasses.asdict(fields[name]) for name in ("log", "artifacts", "computation")}
     fields["segments"] = [dataclasses.asdict(one) for one in verdict.segments]
     fields["drawn"] = None if verdict.drawn is None else _drawn_fields(verdict.drawn)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from samebits.cas import Digest
+from samebits.cas import Digest, Store
+from samebits.cas.files import refuse_inside, replacing_file
 from samebits.cli.options import (
     DeviceOption,
     FromOption,
@@ -20,8 +22,10 @@ from samebits.cli.options import (
 )
 from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail
 from samebits.cli.progress import step_progress
+from samebits.cli.report_page import render_page
 from samebits.cli.trusting import KeyOption, TrustOption, load_given_key, load_trust
 from samebits.cli.verdict_text import print_verdict
+from samebits.exec.curves import read_curves
 from samebits.exec.selection import (
     DEFAULT_FRAUD,
     SampleRequest,
@@ -29,7 +33,9 @@ from samebits.exec.selection import (
     parse_fraction,
     parse_step_range,
 )
-from samebits.exec.verify import DIFFERENT, FAILED, verify
+from samebits.exec.verdict import DIFFERENT, FAILED, Verdict
+from samebits.exec.verify import verify
+from samebits.ledger import Trust
 
 AUDIT = "Audit: a sample"
 WHERE = "Where to compute"
@@ -82,6 +88,9 @@ def verify_command(
         typer.Option(help="Sign draw and verdict into this log, or that of this store.", metavar="DIR"),
     ] = None,
     sign: Annotated[bool, typer.Option("--sign/--no-sign", help="Sign the verdict into a ledger.")] = True,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page about the verdict.", metavar="FILE.html")
+    ] = None,
     key: KeyOption = None,
     trust: TrustOption = None,
     json: JsonOption = False,
@@ -112,11 +121,41 @@ def verify_command(
             ledger=ledger,
             sign=sign,
         )
+        if report is not None:
+            given = [("--store", store), ("--from", source), ("--device", device), ("--steps", steps)]
+            given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
+            _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
     print_verdict(verdict, known, as_json=json)
     if verdict.verdict == FAILED:
         fail(f"run {address} is not verified: {verdict.problem}")
     if verdict.verdict == DIFFERENT:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, command: str) -> None:
+    """Write the page, whole or not at all; raises FileError."""
+    chain, author, log = verdict.chain, verdict.run_author, verdict.log_vkey
+    curves = {} if chain is None else read_curves(store, chain.body, verdict.claimed)
+    author_name = "" if author is None else (trust.author_name(author) or "").strip()
+    log_name = "" if log is None else trust.log_name(log)
+    page = render_page(
+        verdict,
+        curves,
+        " ".join(filter(None, (author_name, "" if author is None else author.hex()))),
+        " ".join(filter(None, (log_name, log))),
+        command,
+    )
+    refuse_inside(store, path)
+    with replacing_file(path) as file:
+        file.write(page.encode())
+
+
+def _command_line(run: str, given: list[tuple[str, object]], *, partial: bool) -> str:
+    """Return the command that does the same once more; a sample of a nonce draws anew."""
+    words = ["samebits", "verify", run, *(["--partial"] if partial else [])]
+    for option, value in given:
+        words += [] if value is None else [option, str(value)]
+    return shlex.join(words)
 
 
 def _selection(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
 from samebits.cas import Digest
 from samebits.exec.sampling import miss_probability
-from samebits.ledger import Sample
+from samebits.ledger import RunChain, Sample, SegmentBody
 
 Outcome: TypeAlias = Literal["same", "different", "failed"]
 SegmentOutcome: TypeAlias = Literal["same", "different", "failed", "skipped"]
@@ -95,6 +95,12 @@ class Verdict:
     run_entry: Digest | None = None  # the last entry of the run that was checked
     run_author: bytes | None = None  # public key, 32 bytes, of who made the run
     log_vkey: str | None = None  # verifier key of the log that the run was read from
+    chain: RunChain | None = field(default=None, repr=False)  # the run's entries
+
+    @property
+    def claimed(self) -> tuple[SegmentBody, ...]:
+        """The run's segments, as its entries claim them."""
+        return () if self.chain is None else tuple(link.body for link in self.chain.segments)
 
     @property
     def problem(self) -> str:

@@ -84,6 +84,7 @@ def make_verdict(found: FoundRun, wanted: WantedObjects, outcome: Outcome, devic
         run_entry=chain.head,
         run_author=chain.author,
         log_vkey=found.log_key.vkey,
+        chain=chain,
     )
 
 
