@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from samebits.cli.output import readable, time_text
 from samebits.cli.trusting import author_text
-from samebits.ledger import Entry, SignatureError, Trust, check_entry_signature, entry_address
+from samebits.ledger import Entry, SignatureError, Trust, VerdictBody, check_entry_signature, entry_address
 
 
 def entry_fields(index: int, entry: Entry, known: Trust) -> dict[str, object]:
@@ -27,6 +27,8 @@ def entry_fields(index: int, entry: Entry, known: Trust) -> dict[str, object]:
 def entry_line(index: int, entry: Entry, known: Trust) -> str:
     """Return an entry as one line for people."""
     body = {name: readable(getattr(entry.body, name)) for name in entry.body.__slots__}
+    if isinstance(entry.body, VerdictBody) and entry.body.sample is not None:
+        body["sample"] = f"of {len(entry.body.sample.segments)} segments"
     shown = "  ".join(f"{name} {short_text(value)}" for name, value in body.items() if value not in (None, []))
     if _is_signed(entry):
         by = "by " + author_text(known, entry.author, entry.kind)

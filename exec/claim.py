@@ -38,9 +38,13 @@ class Claim:
 
 def claim_roots(chain: RunChain) -> list[Digest]:
     """Return the addresses of all objects that a run's entries name."""
-    segments = [segment.body for segment in chain.segments]
-    named = (d for s in segments for d in (s.state_in, s.state_out, s.commits, *s.kernels))
+    named = (root for segment in chain.segments for root in segment_roots(segment.body))
     return list(dict.fromkeys([chain.body.job, *named]))
+
+
+def segment_roots(segment: SegmentBody) -> list[Digest]:
+    """Return the addresses of the objects that a segment's entry names."""
+    return [segment.state_in, segment.state_out, segment.commits, *segment.kernels]
 
 
 def read_claim(store: Store, chain: RunChain) -> Claim:

@@ -130,6 +130,10 @@ class CommitSteps:
     def __contains__(self, step: int) -> bool:
         return self.first <= step < self.stop and ((step + 1) % self.every == 0 or step == self.stop - 1)
 
+    def following(self, step: int) -> int:
+        """Return the first committed step that is not before this one, which is in the range."""
+        return min(step // self.every * self.every + self.every, self.stop) - 1
+
 
 def commit_steps(first: int, stop: int, every: int) -> CommitSteps:
     """Return the steps in [first, stop) that are committed: each `every`-th, and the last."""

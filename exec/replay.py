@@ -1,13 +1,16 @@
-"""Compute steps of a run again and compare each commit."""
+"""Compute steps of a run again and compare each commit: a segment from its stored state, or steps in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from samebits.cas import Digest
-from samebits.exec.commits import make_commit
+from samebits.cas import Digest, Store
+from samebits.exec.claim import read_segment_commits
+from samebits.exec.commits import make_commit, state_address
 from samebits.exec.machine import JobMachine, State, as_scalars
+from samebits.exec.selection import Selected
+from samebits.ledger import RunBody
 
 StepDone = Callable[[int, Mapping[str, float]], None]  # the step that is done, its metrics
 
@@ -47,3 +50,33 @@ def replay_steps(
                 return Replay(first, stop, t, checked, scalars), state
             checked += 1
     return Replay(first, stop, None, checked, scalars), state
+
+
+def replay_segment(
+    machine: JobMachine,
+    store: Store,
+    run: RunBody,
+    selected: Selected,
+    state: State | None = None,
+    done: StepDone | None = None,
+) -> tuple[Replay, State]:
+    """Compute a segment, or its first steps, again and compare each commit.
+
+    `state` is that before its first step, where the caller has computed it; else it is the job's own initial state, or
+    the stored one, by the address that the segment names. Raises RunError, JobError or CasError for what is missing or
+    malformed.
+    """
+    segment = selected.body
+    commits = read_segment_commits(store, run, segment)
+    if state is None and selected.number == 0:
+        state = machine.initial_state()
+        if initial_address(machine, state) != segment.state_in:
+            return Replay(segment.first_step, selected.stop_step, segment.first_step, 0, {}), state
+    elif state is None:
+        state = machine.load_state(segment.state_in)
+    return replay_steps(machine, state, segment.first_step, selected.stop_step, dict(commits), done)
+
+
+def initial_address(machine: JobMachine, state: State) -> Digest:
+    """Return the address of the job's initial state, which is on the device."""
+    return machine.spec.state if machine.spec.init is None else state_address(machine.download(state))

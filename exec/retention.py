@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from samebits.cas import Digest, GcReport, Store, collect_garbage
 from samebits.cas.gc import GRACE_S, Progress
 from samebits.exec.runner import log_directory
-from samebits.ledger import Log, entry_address
+from samebits.ledger import Log, Sample, VerdictBody, entry_address
 from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.logkey import PRIVATE_NAME
 
@@ -26,6 +26,8 @@ def ledger_roots(store: Store) -> Iterator[tuple[str, Digest]]:
                 case SegmentBody() as segment:
                     for digest in (segment.state_in, segment.state_out, segment.commits, *segment.kernels):
                         yield name, digest
+                case VerdictBody(sample=Sample(checkpoint=checkpoint)) if store.has(checkpoint):
+                    yield name, checkpoint  # an entry from another store's verifier may name one that was never here
 
 
 def collect_store(

@@ -27,8 +27,8 @@ def pull_objects(
     return pull(place.remote, store, roots, progress=progress)
 
 
-def check_steps(place: RunPlace, store: Store, body: RunBody) -> None:
-    """Raise RunError unless a run has the steps of its job; every later count is bounded by them.
+def check_steps(place: RunPlace, store: Store, body: RunBody) -> JobSpec:
+    """Return a run's job; raises RunError unless the run has its steps, by which every later count is bounded.
 
     Of the job only its own node is read, and nothing is stored.
     """
@@ -37,6 +37,7 @@ def check_steps(place: RunPlace, store: Store, body: RunBody) -> None:
         raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
     if body.first_step != spec.first_step:
         raise RunError(f"the run says that its job begins at step {body.first_step}, it does at {spec.first_step}")
+    return spec
 
 
 def _read_spec(place: RunPlace, store: Store, job: Digest) -> JobSpec:

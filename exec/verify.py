@@ -1,61 +1,74 @@
-"""Verify a run: check the ledger, the stored bytes, and every commit by computing it again.
+"""Verify a run: check the ledger, the stored bytes, and commits by computing them again.
 
-The verdict says apart what was checked: the log (signatures, tree, chain), the artifacts (every stored byte that the
-run names), the computation (which steps). Anything that can't be had or read raises; it never counts as verified.
+The verdict says apart what was checked: the log (signatures, tree, chain), the artifacts (the stored bytes that are
+needed), the computation (which steps). What can't be had or read is failed; it never counts as verified.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
-from samebits.cas import Digest, Store, check_objects
+from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
-from samebits.exec.claim import Claim, claim_roots, read_claim
-from samebits.exec.commits import state_address
+from samebits.exec.claim import segment_roots
+from samebits.exec.computing import Computation, Progress, compute_apart, compute_here
+from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import open_device
-from samebits.exec.errors import RunError
-from samebits.exec.machine import JobMachine
-from samebits.exec.replay import Replay, replay_steps
-from samebits.exec.run_objects import check_steps, pull_objects
-from samebits.exec.run_places import FoundRun, RunPlace, StorePlace
-from samebits.exec.runner import log_directory
-from samebits.exec.segments import Progress
-from samebits.ledger import Entry, Log, SigningKey, VerdictBody, entry_address, sign_entry
+from samebits.exec.drawing import draw
+from samebits.exec.errors import RunError, one_line
+from samebits.exec.run_objects import check_steps
+from samebits.exec.run_places import RunPlace, StorePlace
+from samebits.exec.segment_task import OUR_ERRORS, failed
+from samebits.exec.selection import (
+    SampleRequest,
+    Selected,
+    Selection,
+    StepRange,
+    select_all,
+    select_numbers,
+    select_steps,
+)
+from samebits.exec.verdict import DIFFERENT, FAILED, SAME, Drawn, Part, SegmentResult, Verdict
+from samebits.exec.verdict_log import append_verdict, open_verdict_log
+from samebits.exec.verdict_parts import Outcome, artifacts_part, computation_part, log_failed, make_verdict
+from samebits.exec.wanted_objects import WantedObjects
+from samebits.ledger import (
+    AuditError,
+    ChainError,
+    Log,
+    NoteFormatError,
+    ProofError,
+    RunChain,
+    SignatureError,
+    SigningKey,
+    TileError,
+    VerdictBody,
+)
 
-SAME: Final[Literal["same"]] = "same"
-DIFFERENT: Final[Literal["different"]] = "different"
+__all__ = ["DIFFERENT", "FAILED", "SAME", "Verdict", "verify"]
+
+# what says that a log is not what it should be; other errors say that there is none, or that it can't be reached
+_LOG_DAMAGE: Final = (AuditError, ChainError, NoteFormatError, ProofError, SignatureError, TileError)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a verification found. `verdict` is "same" only if every commit of the steps checked was computed again.
-
-    On which device and with which kernels the run was made is its runner's own statement in the segments; nothing here
-    verifies it. `device` is the one that replayed.
-    """
+class _Request:
+    """What the caller asked for."""
 
     run: Digest
-    job: Digest
-    verdict: str  # "same" | "different"
-    first_different_step: int | None  # counted from 0
-    commits_checked: int
-    steps_checked: int
-    steps: int  # of the whole job
+    store: Store
+    place: RunPlace
     device: str
-    final_state: Digest  # as the run claims it
-    metrics: Mapping[str, float]  # of the last step that was computed, with those of the evaluation
-    entry: Digest  # the signed verdict in the verifier's ledger
-    run_entry: Digest  # the last entry of the run that was checked
-    run_author: bytes  # public key, 32 bytes, of who made the run
-    log_vkey: str  # verifier key of the log that the run was read from
-    log_key_known: bool  # it is the key that was asked for, or of a log on this machine; else what the place says
-    log_audited: bool  # all of the log was checked, not the run's entries alone
-    objects_checked: int
-    bytes_fetched: int
-    seconds: float
+    opened: Device | None  # None: the workers of a cluster have theirs
+    selection: Selection | None
+    jobs: int
+    scheduler: str | None
+    progress: Progress | None
 
 
 def verify(
@@ -67,62 +80,60 @@ def verify(
     partial: bool = False,
     progress: Progress | None = None,
     key: SigningKey | None = None,
+    selection: Selection | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    ledger: Path | None = None,
+    sign: bool = True,
 ) -> Verdict:
-    """Replay a run and compare every commit; the signed verdict goes into the store's own ledger.
+    """Compute steps of a run again and compare every commit; the signed verdict goes into a ledger.
 
-    `key` signs it; without one the store's author does. `source` is another store, or any other place, whose ledger
-    holds the run and from which missing objects are fetched by hash. A run that stops before its job's last step is
-    refused unless `partial`.
-    Raises LedgerError, CasError, JobError or RunError for what is missing, damaged or malformed.
+    `selection`: a `StepRange`, or a `SampleRequest`, which draws segments; without one, everything. `jobs`: so many
+    processes (a program that asks for them guards its main module as multiprocessing says); `scheduler`: the address
+    of a Dask scheduler, whose workers are trusted with the result. `key` signs; without one the store's author does.
+    `ledger`: the folder of another log, or of a store with one, than the store's own. Without `sign` nothing is signed.
+    `source` is another store, or any other place, whose ledger holds the run and from which missing objects are fetched
+    by hash. A run that stops before its job's last step is refused unless `partial`, or the steps named are there.
+
+    What is damaged, missing or malformed gives a verdict of "failed", which is not signed. Raises LedgerError,
+    CasError, DeviceError or RunError where there is no such run, place, device or ledger, or where the run can't meet
+    the request.
     """
     started = time.perf_counter()
-    address = _check_arguments(run, store)
+    address = _check_arguments(run, store, jobs, selection, sign=sign)
     place = _as_place(source, store)
-    opened = open_device(device)
-    found = place.find(address)
-    _check_complete(found, partial=partial)
-    key, log = key or author_key(store), Log.open(log_directory(store))  # unusable ones fail here, not after the replay
-    chain, roots = found.chain, claim_roots(found.chain)
-    check_steps(place, store, chain.body)  # a job of other steps is refused before anything large is fetched
-    fetched = pull_objects(place, store, roots).size_bytes
-    objects, damaged = check_objects(store, roots)
-    if damaged:
-        raise RunError(f"object {damaged[0].digest} of the run is not intact: {damaged[0].reason}")
-    with store.holding(roots):
-        claim = read_claim(store, chain)
-        machine = JobMachine(chain.job, store, opened)
-        replay = _replay(machine, claim, progress)
-    different = replay.first_different_step
-    steps_checked = claim.stop_step if different is None else different + 1
-    outcome = SAME if different is None else DIFFERENT
-    result = VerdictBody(address, claim.first_step, claim.stop_step, outcome, different, opened.name)
-    entry = _append_once(log, sign_entry(log.origin, chain.head, result, key, time=int(time.time())))
-    return Verdict(
-        run=address,
-        job=chain.job,
-        verdict=result.result,
-        first_different_step=different,
-        commits_checked=replay.commits_checked,
-        steps_checked=steps_checked,
-        steps=machine.spec.steps,
-        device=opened.name,
-        final_state=claim.final_state,
-        metrics=replay.metrics,
-        entry=entry_address(entry),
-        run_entry=chain.head,
-        run_author=chain.author,
-        log_vkey=found.log_key.vkey,
-        log_key_known=found.is_key_known,
-        log_audited=found.audited,
-        objects_checked=objects,
-        bytes_fetched=fetched,
-        seconds=time.perf_counter() - started,
-    )
+    opened = open_device(device) if scheduler is None else None
+    request = _Request(address, store, place, device, opened, selection, jobs, scheduler, progress)
+    try:
+        found = place.find(address)
+    except _LOG_DAMAGE as error:
+        verdict = log_failed(address, one_line(error), device)
+        return replace(verdict, seconds=time.perf_counter() - started)
+    _check_complete(found.chain, selection, partial=partial)
+    with ExitStack() as stack:
+        signer: tuple[Log, SigningKey] | None = None
+        if sign:  # what can't be used fails here, not after the replay
+            key = key or author_key(store)
+            signer = stack.enter_context(open_verdict_log(store, ledger)), key
+        wanted = WantedObjects(store, place.remote)
+        outcome = _examine(request, found.chain, wanted, signer)
+        verdict = make_verdict(found, wanted, outcome, device if opened is None else opened.name)
+        if signer is not None and verdict.verdict != FAILED:
+            log, key = signer
+            entry = _sign(verdict, found.chain, log, key)
+            verdict = replace(verdict, entry=entry, ledger=log.origin)
+    return replace(verdict, seconds=time.perf_counter() - started)
 
 
-def _check_arguments(run: object, store: object) -> Digest:
+def _check_arguments(run: object, store: object, jobs: object, selection: object, *, sign: bool) -> Digest:
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise RunError(f"jobs {jobs!r} is not a positive integer")
+    if selection is not None and not isinstance(selection, Selection):
+        raise TypeError(f"selection: want a StepRange or a SampleRequest, got {type(selection).__name__}")
+    if isinstance(selection, SampleRequest) and not selection.beacon and not sign:
+        raise RunError("a draw without a beacon is announced in a ledger: it can't go without signing")
     if isinstance(run, str):
         return Digest.parse(run)
     if not isinstance(run, Digest):
@@ -142,34 +153,95 @@ def _as_place(source: Store | RunPlace | None, store: Store) -> RunPlace:
             raise TypeError(f"source: want a Store or a place, got {type(source).__name__}")
 
 
-def _append_once(log: Log, entry: Entry) -> Entry:
-    """Append a verdict and return it, or the one in the log by the same author that says the same."""
-    assert isinstance(entry.body, VerdictBody)
-    said = (entry.author, entry.prev, entry.body)
-    for _, known in log.verdicts(entry.body.run):
-        if (known.author, known.prev, known.body) == said:
-            return known
-    log.append([entry])
-    return entry
-
-
-def _check_complete(found: FoundRun, *, partial: bool) -> None:
-    chain = found.chain
+def _check_complete(chain: RunChain, selection: Selection | None, *, partial: bool) -> None:
     if not chain.segments:
         raise RunError(f"run {chain.run_address} has no finished segment yet")
+    if isinstance(selection, StepRange):
+        select_steps(chain, selection)  # raises for steps that are not there
+        partial = partial or selection.stop is not None
     if not chain.is_complete and not partial:
         stop, steps = chain.next_step, chain.body.steps
         raise RunError(f"run {chain.run_address} stops after {stop} of {steps} steps; --partial verifies what is there")
 
 
-def _replay(machine: JobMachine, claim: Claim, progress: Progress | None) -> Replay:
-    """Compute every step again, from the initial state that the job gives."""
-    state = machine.initial_state()
-    if state_address(machine.download(state)) != claim.segments[0].state_in:
-        return Replay(claim.first_step, claim.stop_step, claim.first_step, 0, {})
+def _examine(
+    request: _Request, chain: RunChain, wanted: WantedObjects, signer: tuple[Log, SigningKey] | None
+) -> Outcome:
+    """Fetch what is needed, check it, and compute."""
+    try:
+        spec = check_steps(request.place, request.store, chain.body)  # before anything large is fetched
+        is_forged = spec.init is None and chain.segments[0].body.state_in != spec.state
+    except RunError as error:
+        return Outcome(artifacts_part(wanted), Part(FAILED, one_line(error)))
+    except OUR_ERRORS as error:
+        wanted.lacking[chain.job] = one_line(error)
+    else:
+        wanted.fetch([chain.job])
+        wanted.check([chain.job])
+    if wanted.lacking:
+        return Outcome(artifacts_part(wanted), Part(FAILED, "nothing was replayed: the job can't be had"))
+    selected, drawn = ([select_all(chain)[0]], None) if is_forged else _select(request, chain, signer)
+    roots = list(dict.fromkeys(root for one in selected for root in segment_roots(one.body)))
+    wanted.fetch(roots)
+    wanted.check(roots)
+    present = [root for root in (chain.job, *roots) if request.store.has(root)]
+    with request.store.holding(present):
+        results = _compute(request, chain, wanted, selected, every_one=drawn is not None)
+    return Outcome(artifacts_part(wanted), computation_part(results, request.device), results, drawn)
 
-    def done(t: int, metrics: Mapping[str, float]) -> None:
-        if progress is not None:
-            progress(t + 1, machine.spec.steps, metrics)
 
-    return replay_steps(machine, state, claim.first_step, claim.stop_step, claim.commits, done)[0]
+def _select(
+    request: _Request, chain: RunChain, signer: tuple[Log, SigningKey] | None
+) -> tuple[list[Selected], Drawn | None]:
+    match request.selection:
+        case None:
+            return select_all(chain), None
+        case StepRange() as steps:
+            return select_steps(chain, steps), None
+        case SampleRequest() as sample:
+            drawn = draw(sample, chain, request.place, signer, request.store)
+            return select_numbers(chain, drawn.sample.segments), drawn
+
+
+def _compute(
+    request: _Request, chain: RunChain, wanted: WantedObjects, selected: Sequence[Selected], *, every_one: bool
+) -> list[SegmentResult]:
+    """Return a result for each selected segment; those that lack an object failed."""
+    lacking: list[SegmentResult] = []
+    whole: list[Selected] = []
+    for one in selected:
+        reasons = [wanted.lacking[root] for root in segment_roots(one.body) if root in wanted.lacking]
+        if reasons:
+            lacking.append(failed(one, reasons[0], time.perf_counter(), request.device))
+        else:
+            whole.append(one)
+    computation = Computation(chain.body, request.store, whole, every_one, request.progress)
+    results: list[SegmentResult] = []
+    if request.scheduler is None and request.jobs == 1:
+        assert request.opened is not None
+        results = compute_here(computation, request.opened)
+    elif whole:
+        source = () if request.place.remote is None else (request.place.name,)
+        results = compute_apart(computation, request.device, request.jobs, request.scheduler, source)
+    return sorted([*results, *lacking], key=lambda result: result.number)
+
+
+def _sign(verdict: Verdict, chain: RunChain, log: Log, key: SigningKey) -> Digest:
+    """Sign what was found for the steps that were looked at; where not all is known, for one segment that differs."""
+    results = verdict.segments
+    if any(one.result == FAILED for one in results):
+        results = tuple(one for one in results if one.result == DIFFERENT)[:1]
+    whole = verdict.drawn is not None and len(results) == len(verdict.segments)
+    first, last = (0, verdict.segments_total - 1) if whole else (results[0].number, results[-1].number)
+    stop = chain.segments[last].body.stop_step if whole else results[-1].stop_step
+    different = [one.first_different_step for one in results if one.first_different_step is not None]
+    body = VerdictBody(
+        verdict.run,
+        chain.segments[first].body.first_step,
+        stop,
+        DIFFERENT if different else SAME,
+        min(different, default=None),
+        verdict.device,
+        verdict.drawn.sample if whole and verdict.drawn is not None else None,
+    )
+    return append_verdict(log, chain.segments[last].address, body, key)

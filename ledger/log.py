@@ -9,6 +9,7 @@ from types import TracebackType
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.audit import LogAudit, audit_log
+from samebits.ledger.bodies import EntryKind
 from samebits.ledger.chain import ChainBuilder, RunChain
 from samebits.ledger.checked import CheckedSignatures
 from samebits.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -225,12 +226,12 @@ class Log:
     @retried
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""
-        with self._sessions.hold() as session:
-            rows = scan_indexes(session.index.rows, RUN_ENTRIES + run_address.raw)
-            found = session.read_at([index for index, kind in rows if kind == KINDS["verdict"]])
-        for index, address, entry in found:
-            self._checked.check(index, address, entry)
-        return [(index, entry) for index, _, entry in found]
+        return self._statements(run_address, "verdict")
+
+    @retried
+    def draws(self, run_address: Digest) -> list[tuple[int, Entry]]:
+        """Return (index, entry) of every draw of a run, which may be in another log; signatures verified."""
+        return self._statements(run_address, "draw")
 
     @retried
     def search(self, query: Query) -> list[FoundEntry]:
@@ -308,6 +309,14 @@ class Log:
     def _read(self, start: int, stop: int) -> list[tuple[Digest, Entry]]:
         with self._sessions.hold() as session:
             return session.read(start, stop)
+
+    def _statements(self, run: Digest, kind: EntryKind) -> list[tuple[int, Entry]]:
+        with self._sessions.hold() as session:
+            rows = scan_indexes(session.index.rows, RUN_ENTRIES + run.raw)
+            found = session.read_at([index for index, code in rows if code == KINDS[kind]])
+        for index, address, entry in found:
+            self._checked.check(index, address, entry)
+        return [(index, entry) for index, _, entry in found]
 
     def _chain(self, session: Session, run: Digest) -> RunChain:
         head = session.index.head(run.raw)

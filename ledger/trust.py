@@ -102,6 +102,10 @@ class Trust:
         trusted = self._authors.get(author)
         return None if trusted is None else trusted.name
 
+    def log_keys(self, origin: str) -> list[VerifierKey]:
+        """Return the trusted keys of logs of this name."""
+        return [key.key for key in self._logs.values() if key.key.name == origin]
+
     def log_name(self, vkey: str) -> str | None:
         """Return the name that the user knows the log with this verifier key by, or None."""
         trusted = self._logs.get(vkey)

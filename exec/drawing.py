@@ -1,0 +1,67 @@
+"""Draw a sample of a run's segments: announce it in a log, read the run's checkpoint anew, and only then draw.
+
+How a draw follows from a nonce, a beacon and a checkpoint is said in `sampling.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from samebits.cas import Digest, Store
+from samebits.exec.errors import RunError
+from samebits.exec.run_places import RunPlace
+from samebits.exec.sampling import draw_segments, hash_nonce
+from samebits.exec.selection import SampleRequest
+from samebits.exec.verdict import Drawn
+from samebits.ledger import DrawBody, Log, RunChain, Sample, SigningKey, entry_address, sign_entry
+from samebits.ledger.bodies import SAMPLE_NONCE_SIZE_BYTES
+from samebits.ledger.checkpoint import parse_checkpoint
+from samebits.ledger.note import parse_note
+
+
+def draw(
+    request: SampleRequest, chain: RunChain, place: RunPlace, signer: tuple[Log, SigningKey] | None, store: Store
+) -> Drawn:
+    """Return the segments to compute again, drawn by a beacon or by a nonce that the log hears of before.
+
+    The checkpoint goes into the store as a blob, so that the draw can be computed again. Raises RunError for a sample
+    that the run is too short for, or if the run is another one by now; and LedgerError.
+    """
+    total = len(chain.segments)
+    size, altered = request.count(total)
+    nonce, announced = b"", None
+    if not request.beacon:
+        if signer is None:
+            raise AssertionError("a draw by a nonce is announced in a log")
+        nonce = os.urandom(SAMPLE_NONCE_SIZE_BYTES)
+        announced = _announce(chain, nonce, size, *signer)
+    found = place.find(chain.run_address)
+    if found.chain.segments[:total] != chain.segments:
+        raise RunError(f"run {chain.run_address} is another one than before the draw")
+    numbers = draw_segments(
+        chain.run_address,
+        chain.head,
+        total,
+        size,
+        nonce=nonce,
+        beacon=request.beacon,
+        checkpoint=checkpoint_text(found.checkpoint.encode()),
+    )
+    sample = Sample(announced, nonce, request.beacon, store.put_blob(found.checkpoint.encode()), numbers)
+    return Drawn(sample, total, altered, request.fraud)
+
+
+def checkpoint_text(note: bytes) -> str:
+    """Return the text of a log's signed note, without the signatures; raises NoteFormatError for any other note."""
+    text = parse_note(note)[0]
+    parse_checkpoint(text)
+    return text
+
+
+def _announce(chain: RunChain, nonce: bytes, size: int, log: Log, key: SigningKey) -> Digest:
+    """Append the entry that says how many segments a nonce of this hash will draw; returns its address."""
+    body = DrawBody(chain.run_address, hash_nonce(chain.run_address, nonce), len(chain.segments), size)
+    entry = sign_entry(log.origin, chain.head, body, key, time=int(time.time()))
+    log.append([entry])
+    return entry_address(entry)
