@@ -8,6 +8,7 @@ import typer
 
 import samebits
 from samebits.cli import cas, jobs, key, log, log_search, witness
+from samebits.cli.dispute import dispute_command
 from samebits.cli.doctor import doctor_command
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("verify")(verify_command)
+app.command("dispute")(dispute_command)
 app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
 log_search.add_commands(log.app)

@@ -60,7 +60,8 @@ def compute_trace(
 ) -> tuple[Trace, dict[int, Array]]:
     """Return the trace, and the values of the leaves `keep`.
 
-    `inputs` are on the device, by place; `stored` are tensors of the initial state that no graph makes. Raises RunError.
+    `inputs` are on the device, by place; `stored` are tensors of the initial state that no graph makes. Raises
+    RunError.
     """
     addresses: list[Digest | None] = [None] * len(layout.leaves)
     scalars: dict[int, tuple[str, bytes]] = {}

@@ -29,6 +29,7 @@ from samebits.ledger.search import Query
 
 _KEPT_TRACES: Final = 4
 MAX_TRACED_STEPS: Final = 1 << 16  # of one trace of the level `steps`
+MAX_TRACES: Final = 1000  # of one run, signed by one process
 MAX_VALUES: Final = 256  # that are asked for at once
 
 
@@ -62,6 +63,7 @@ class LocalProver(StoredProver):
         self._made: OrderedDict[Digest, _Made] = OrderedDict()
         self._state: tuple[int, State] | None = None  # before this step
         self._lock = threading.Lock()
+        self._traces = 0  # computed so far
 
     def commit(self, step: int, trace: Digest | None = None) -> tuple[bytes, Proof]:
         """Return the encoded commit of a step, and its proof in a segment or a trace of the level `steps`."""
@@ -86,6 +88,8 @@ class LocalProver(StoredProver):
         if self._key is None:
             return super().trace(level, first, stop)
         with self._lock:
+            self._check_range(level, first, stop)
+            self._traces += 1
             commits: list[bytes] = []
             trace = self._compute(level, first, stop, (), commits)[0]
             hashes = trace.leaf_hashes()
@@ -130,6 +134,20 @@ class LocalProver(StoredProver):
             raise RunError(f"leaf {absent[0]} is no tensor")
         return [kept[index].tobytes() for index in indexes]
 
+    def _check_range(self, level: TraceLevel, first: int, stop: int) -> None:
+        """Refuse what no dispute needs: each trace is an entry of the log for good."""
+        if self._traces == MAX_TRACES:
+            raise CannotTraceError(f"{self.name} has signed {MAX_TRACES} traces of this run")
+        segment, every = self._segment_of(first).body, self.chain.body.commit_every
+        if level == "steps":
+            start = max(first // every * every, segment.first_step)
+            wanted = (start, min(first // every * every + every, segment.stop_step))
+        else:
+            start = self.chain.body.first_step if level == "init" else first
+            wanted = (start, start + 1)
+        if (first, stop) != wanted:
+            raise RunError(f"no trace of the level {level} is over the steps {first}:{stop}")
+
     def _known(self, trace: Digest) -> _Made:
         if trace not in self._made:
             raise RunError(f"trace {trace} was not asked for, or too long ago")
@@ -145,12 +163,8 @@ class LocalProver(StoredProver):
         self, level: TraceLevel, first: int, stop: int, keep: Sequence[int], commits: list[bytes]
     ) -> tuple[Trace, dict[int, Array]]:
         machine = self._open()
-        if stop > self._segment_of(first).body.stop_step:
-            raise RunError(f"the steps {first}:{stop} are not in one segment of the run")
         if level == "steps":
             return self._commits(machine, first, stop, commits), {}
-        if stop != first + 1:
-            raise RunError(f"a trace of the level {level} is of one step")
         if level == "init":
             key = machine.device.upload(step_key(machine.spec.seed, INITIAL))
             stored = initial_tree(self._store, machine.spec)
