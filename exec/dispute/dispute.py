@@ -163,7 +163,7 @@ class _Court:
             with self._recording():
                 if side.commit(gap.stop - 1)[0].address() == right:
                     self._finding(side).cleared = True
-                elif side.label in trees and gap.stop - gap.first == 1:
+                elif side.label in trees and not self._finding(side).verdict:
                     self._follow_steps(referee, gap.first, trees[side.label], state)
                 else:
                     self._try(side, referee.evidence(side, gap.first, gap.stop, state), LIED)
@@ -179,7 +179,7 @@ class _Court:
             with self._recording():
                 if side.state_before(self._first) == trace.addresses[layout.last]:
                     self._finding(side).cleared = True
-                elif side.label in trees:
+                elif side.label in trees and not self._finding(side).verdict:
                     self._follow(trees[side.label], layout, lambda keep: referee.initial_trace(layout, keep))
                 else:
                     steps = (self._first, self._first)

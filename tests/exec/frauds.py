@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -90,6 +91,8 @@ class FalseMachine(JobMachine):
         device = NumpyDevice() if alter is None else FalseDevice(alter)
         self._at, self._change = at, inputs
         super().__init__(put_job(job, store), store, device)  # type: ignore[arg-type]
+        if isinstance(device, FalseDevice):
+            device.lying = at(-1)
 
     def step_inputs(self, t: int, state: State) -> dict[str, Array]:
         if isinstance(self._device, FalseDevice):
@@ -127,7 +130,7 @@ class Author:
         state = self.machine.initial_state() if first_state is None else first_state
         state_in = self._put(state)
         with Log.open(log_directory(store)) as log:
-            body = RunBody(job.address, bytes(16), steps, every, checkpoint)
+            body = RunBody(job.address, os.urandom(16), steps, every, checkpoint)
             entries = [sign_entry(log.origin, None, body, self.key, time=1)]
             self.run = head = entry_address(entries[0])
             for first in range(0, steps if stop is None else stop, checkpoint):
