@@ -8,6 +8,7 @@ import typer
 
 import samebits
 from samebits.cli import cas, jobs, key, log, log_search, witness
+from samebits.cli.dispute import dispute_command
 from samebits.cli.doctor import doctor_command
 from samebits.cli.run import run_command
 from samebits.cli.serve import serve_command
@@ -27,6 +28,7 @@ app.command("pull")(pull_command)
 app.command("push")(push_command)
 app.command("pack")(pack_command)
 app.command("unpack")(unpack_command)
+app.command("dispute")(dispute_command)
 app.add_typer(jobs.app, name="job")
 app.add_typer(cas.app, name="cas")
 log_search.add_commands(log.app)

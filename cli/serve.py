@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samebits.cli.http_serving import run_server
-from samebits.cli.options import StoreOption, open_existing_store, open_store, store_path
+from samebits.cli.options import DeviceOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, stderr
+from samebits.cli.trusting import KeyOption, load_given_key
+from samebits.exec.author import author_key_path
 from samebits.exec.runner import LEDGER_FOLDER
+from samebits.ledger import SigningKey
+from samebits.ledger.keyfile import find_key
 
 if TYPE_CHECKING:
     from samebits.cas import Store
@@ -24,6 +28,11 @@ def serve_command(
     writable: Annotated[
         bool, typer.Option("--writable", help="Take objects and pins from whoever can connect.")
     ] = False,
+    answer: Annotated[
+        bool, typer.Option("--answer", help="Answer disputes about the runs here: compute steps again, sign traces.")
+    ] = False,
+    device: DeviceOption = "numpy",
+    key: KeyOption = None,
     store: StoreOption = None,
 ) -> None:
     """Give the store out over HTTP, for `samebits cas pull` and for any HTTP client; until it is interrupted.
@@ -31,19 +40,33 @@ def serve_command(
     Its ledger is there too, as C2SP tlog-tiles: /checkpoint, /tile/..., and the log's key in /log.pub. A run can be
     checked from anywhere: `samebits verify URL/RUN`.
 
+    With --answer, `samebits dispute` can ask for the inside of steps of runs that --key, or the store's author, made;
+    --device computes them.
+
     There is no encryption and no password: put a proxy that has both in front of it on an open network.
     """
+    signer = _answering_key(store_path(store), key) if answer else None
     with open_store(store) if writable else open_existing_store(store_path(store)) as opened:
-        _serve(opened, host, port, writable=writable)
+        _serve(opened, host, port, writable=writable, signer=signer, device=device)
 
 
-def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
+def _answering_key(store: Path, given: Path | None) -> SigningKey:
+    key = load_given_key(given) or find_key(author_key_path(store))
+    if key is None:
+        raise CommandError(
+            f"--answer signs with the author's key, but {author_key_path(store)} is not there; name --key"
+        )
+    return key
+
+
+def _serve(store: Store, host: str, port: int, *, writable: bool, signer: SigningKey | None, device: str) -> None:
     try:
         import uvicorn  # noqa: F401
         from starlette.applications import Starlette
         from starlette.routing import Mount
 
         from samebits.cas.server import make_app
+        from samebits.exec.dispute.server import dispute_routes
         from samebits.exec.run_server import run_routes
         from samebits.ledger.server import log_routes
     except ImportError as error:
@@ -55,5 +78,6 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
 
     # the store has all paths that the ledger has not
     own = [*log_routes(Path(store.path) / LEDGER_FOLDER), *run_routes(store)]
-    routes = [*own, Mount("/", make_app(store, writable=writable))]
+    answers = [] if signer is None else dispute_routes(store, signer, device=device)
+    routes = [*own, *answers, Mount("/", make_app(store, writable=writable))]
     run_server(Starlette(routes=routes), host, port, on_listening=warn)

@@ -51,6 +51,22 @@ class RunError(ExecError):
     """A run that can't be started, found or verified."""
 
 
+class EvidenceError(ExecError):
+    """Evidence that proves nothing: malformed, unsigned, or not wrong at all."""
+
+
+class NoAnswerError(ExecError):
+    """A side of a dispute that did not answer in time."""
+
+
+class BadAnswerError(ExecError):
+    """A side of a dispute whose answer does not verify."""
+
+
+class CannotTraceError(ExecError):
+    """A side of a dispute that can't sign what is asked of it: no key, no job, or nobody there to compute."""
+
+
 def one_line(error: BaseException) -> str:
     """Return the text of somebody else's error as one line of bounded length."""
     return " ".join(str(error).split())[:400]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,13 @@ KEY_TYPE: Final = TensorType("u32", (2,))
 
 Array = NDArray[Any]
 State = dict[str, Buffer]
+
+
+class NodeSource(Protocol):
+    """Where nodes are read from: a store, or what came with a file."""
+
+    def get_node(self, digest: Digest) -> Node:
+        """Return a node; raises CasError."""
 
 
 class JobMachine:
@@ -95,16 +102,28 @@ class JobMachine:
         """Run step t; returns the new state and the metrics, to which the last step adds those of the evaluation."""
         self._at = f"step {t}"
         with self._naming_place():
-            inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
-            if KEY in self._inputs:
-                inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
-            inputs |= {name: self._device.upload(value) for name, value in self._rates(t).items()}
-            outputs = self._execute("step", self._step, inputs)
+            outputs = self._execute("step", self._step, self.step_inputs(t, state))
             new = under(STATE, outputs)
             metrics = self._metrics(outputs, "")
             if t == self.spec.steps - 1:
                 metrics |= self.evaluate(new)
             return new, metrics
+
+    def step_inputs(self, t: int, state: State) -> dict[str, Buffer]:
+        """Return what the step graph is given at step t, by name."""
+        inputs = {STATE + name: buffer for name, buffer in state.items()} | self._batch(t)
+        if KEY in self._inputs:
+            inputs[KEY] = self._device.upload(step_key(self.spec.seed, t))
+        return inputs | {name: self._device.upload(value) for name, value in self._rates(t).items()}
+
+    def evaluation_inputs(self) -> dict[str, Buffer]:
+        """Return the data that the evaluation graph is given, by name; none where the job has no evaluation."""
+        return dict(self._held_out)
+
+    @property
+    def device(self) -> Device:
+        """The device that computes."""
+        return self._device
 
     def evaluate(self, state: State) -> dict[str, Array]:
         """Return the metrics of the job's evaluation, named `evaluation/NAME`; none where the job has no evaluation."""
@@ -195,7 +214,7 @@ class JobMachine:
         self._held_out = {DATA + name: self._device.upload(array) for name, array in data.items()}
 
 
-def load_spec(job: Digest, store: Store) -> JobSpec:
+def load_spec(job: Digest, store: NodeSource) -> JobSpec:
     """Return the job stored under an address; raises JobError."""
     try:
         return JobSpec.from_node(store.get_node(job))
@@ -203,7 +222,7 @@ def load_spec(job: Digest, store: Store) -> JobSpec:
         raise JobError(f"job {job}: {error}") from error
 
 
-def load_graph(store: Store, address: Digest, what: str) -> TypedGraph:
+def load_graph(store: NodeSource, address: Digest, what: str) -> TypedGraph:
     """Return a stored graph, checked with every graph it calls; raises JobError or GraphError."""
     node = _get_node(store, address, what)
     if node.kind != GRAPH_KIND:
@@ -220,7 +239,7 @@ def load_tensors(store: Store, tree: Digest, what: str, free_bytes: int | None =
     free_bytes = free_memory_bytes() if free_bytes is None else free_bytes
     tensors: dict[str, Array] = {}
     size_bytes = 0
-    for name, address in _load_tree(store, tree, what).items():
+    for name, address in load_tree(store, tree, what).items():
         try:
             size_bytes += tensor_info(store.get_node(address)).size_bytes
             if size_bytes > free_bytes:
@@ -233,7 +252,8 @@ def load_tensors(store: Store, tree: Digest, what: str, free_bytes: int | None =
     return tensors
 
 
-def _load_tree(store: Store, tree: Digest, what: str) -> dict[str, Digest]:
+def load_tree(store: NodeSource, tree: Digest, what: str) -> dict[str, Digest]:
+    """Return the entries of a stored tree by name; raises JobError."""
     node = _get_node(store, tree, what)
     if node.kind != "tree":
         raise JobError(f"{what} {tree} is a {node.kind}, not a tree")
@@ -244,14 +264,14 @@ def _load_tree(store: Store, tree: Digest, what: str) -> dict[str, Digest]:
         raise JobError(f"{what} {tree}: {error}") from error
 
 
-def _get_node(store: Store, address: Digest, what: str) -> Node:
+def _get_node(store: NodeSource, address: Digest, what: str) -> Node:
     try:
         return store.get_node(address)
     except CasError as error:
         raise JobError(f"{what} {address}: {error}") from error
 
 
-def load_library(store: Store, graph: Graph) -> dict[Digest, Graph]:
+def load_library(store: NodeSource, graph: Graph) -> dict[Digest, Graph]:
     """Return every graph that `graph` calls, directly or not. Addresses are hashes, so calls can't go in a circle."""
     library: dict[Digest, Graph] = {}
     nodes, level = len(graph.nodes), [graph]

@@ -70,6 +70,11 @@ def root_hash(leaf_hashes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+def split_point(tree_size: int) -> int:
+    """Return how many leaves of a tree of two or more are on the left of its root: the largest power of two below."""
+    return 1 << (tree_size - 1).bit_length() - 1
+
+
 def inclusion_proof(leaf_hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Return the siblings on the way from leaf `index` up to the root; raises ValueError for an index outside."""
     if not 0 <= index < len(leaf_hashes):
@@ -179,7 +184,7 @@ def _subproof(leaf_hashes: Sequence[bytes], old_size: int, old_is_known: bool) -
     size = len(leaf_hashes)
     if old_size == size:
         return [] if old_is_known else [root_hash(leaf_hashes)]
-    split = 1 << (size - 1).bit_length() - 1
+    split = split_point(size)
     left, right = leaf_hashes[:split], leaf_hashes[split:]
     if old_size <= split:
         return [*_subproof(left, old_size, old_is_known), root_hash(right)]
