@@ -19,8 +19,10 @@ from samebits.exec.devices.passed import has_passed, remember_passed
 from samebits.exec.devices.protocol import Backend, Device
 from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.errors import DeviceError
-from samebits.exec.limits import uncounted
+from samebits.exec.limits import memory_limit_bytes, uncounted
 
+# A compiler that runs out of memory ends the process or never returns: it is not begun with less.
+COMPILER_BYTES: Final = 256_000_000
 DEVICES: Final = ("numpy", "opencl", "cuda")
 
 
@@ -70,6 +72,10 @@ def open_device(name: str, *, check: bool = True, recomputation: Recomputation |
     """
     with uncounted():
         device = make_device(name)
+        limit = memory_limit_bytes()
+        if isinstance(device, KernelDevice) and limit is not None and limit < COMPILER_BYTES:
+            least = f"{COMPILER_BYTES // 1_000_000} MB"
+            raise DeviceError(f"device {name}: compiling takes up to {least}, give the job at least that or use numpy")
         if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
             check_and_remember(device)
     device.recomputation = recomputation

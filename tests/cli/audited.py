@@ -7,6 +7,8 @@ written to stderr as `VIOLATION event what`. ROOMS are the folders that the comm
 import os
 import sys
 import sysconfig
+from types import FrameType
+from typing import Any
 
 split = sys.argv.index("--")
 WRITABLE = tuple(os.path.realpath(room) for room in sys.argv[1:split])
@@ -30,7 +32,7 @@ GENERATORS = tuple(f"{paths['stdlib']}/{name}" for name in ("typing.py", "datacl
 
 
 def importing() -> bool:
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     if frame is not None and frame.f_code.co_filename in GENERATORS:
@@ -56,7 +58,7 @@ def own_code(name: str) -> bool:
     return inside(name, TRUSTED)
 
 
-def watch(event: str, arguments: tuple) -> None:
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
     bad = None
     if event == "exec" and not own_code(arguments[0].co_filename):
         bad = arguments[0].co_filename

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.exec.small_job import BATCH_SIZE
 
 from samebits.cas import Digest, references
-from samebits.exec.builder import GraphBuilder
+from samebits.exec.builder import GraphBuilder, ValueRef
 from samebits.exec.graph import Graph
 from samebits.exec.job import Job
 from samebits.kernels.types import TensorType
@@ -43,14 +43,14 @@ def sorting_step(elements: int) -> Graph:
     return _end(build, w, build.op("reduce_sum", order, axes=(0,)))
 
 
-def _begin() -> tuple[GraphBuilder, int]:
+def _begin() -> tuple[GraphBuilder, ValueRef]:
     build = GraphBuilder()
     for name in "xy":
         build.input(f"batch/{name}", TensorType("f32", (BATCH_SIZE,)))
     return build, build.input("state/w", TensorType("f32", ()))
 
 
-def _end(build: GraphBuilder, w: int, loss: int) -> Graph:
+def _end(build: GraphBuilder, w: ValueRef, loss: ValueRef) -> Graph:
     build.output("state/w", w)
     build.output("metrics/loss", loss)
     return build.build()

@@ -11,7 +11,7 @@ from tests.exec.strangers import only_reached
 
 import samebits
 from samebits.cas import Digest, EncodingError, Node, Store, node_address
-from samebits.cas.encoding import MAX_CONTAINERS, decode, encode
+from samebits.cas.encoding import MAX_CONTAINERS, Value, decode, encode
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node, parse_graph
 from samebits.exec.devices.kernel_device import lower_plan
@@ -46,7 +46,7 @@ def test_a_graph_has_at_most_so_many_nodes_and_operands() -> None:
     assert len(parse_graph(negations(MAX_NODES)).nodes) == MAX_NODES
     with pytest.raises(GraphError, match=f"a graph of {MAX_NODES + 1} nodes; the most is {MAX_NODES}"):
         parse_graph(negations(MAX_NODES + 1))
-    wide = {"inputs": [[[0, "a"]], [["f32", []]]], "outputs": [[[0, "y"]], [1]]}
+    wide: dict[str, Value] = {"inputs": [[[0, "a"]], [["f32", []]]], "outputs": [[[0, "y"]], [1]]}
     with pytest.raises(GraphError, match=f"node 1: a graph of more than {MAX_OPERANDS} operands"):
         parse_graph(
             Node("graph", {**wide, "nodes": [["neg", [1]], ["concatenate", [1] * MAX_OPERANDS, {"dimension": 0}]]})
