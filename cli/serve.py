@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,6 @@ import typer
 from samebits.cli.http_serving import run_server
 from samebits.cli.options import StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, stderr
-from samebits.exec.runner import LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from samebits.cas import Store
@@ -40,12 +38,8 @@ def serve_command(
 def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
     try:
         import uvicorn  # noqa: F401
-        from starlette.applications import Starlette
-        from starlette.routing import Mount
 
-        from samebits.cas.server import make_app
-        from samebits.exec.run_server import run_routes
-        from samebits.ledger.server import log_routes
+        from samebits.exec.run_server import make_place_app
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 
@@ -53,7 +47,4 @@ def _serve(store: Store, host: str, port: int, *, writable: bool) -> None:
         if writable and not ipaddress.ip_address(address).is_loopback:
             stderr.print("samebits: anyone who can connect may write to this store")
 
-    # the store has all paths that the ledger has not
-    own = [*log_routes(Path(store.path) / LEDGER_FOLDER), *run_routes(store)]
-    routes = [*own, Mount("/", make_app(store, writable=writable))]
-    run_server(Starlette(routes=routes), host, port, on_listening=warn)
+    run_server(make_place_app(store, writable=writable), host, port, on_listening=warn)
