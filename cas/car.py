@@ -7,7 +7,7 @@ refers to, so the root is the last. CIDs (version 1), 32 bytes of hash each:
     blob   codec raw (55), multihash blake3 (1e): any IPLD tool can check it
     node   codec 307362, multihash 307363: private ones, BLAKE3 in derive-key mode (digest.py)
 
-Example, the archive of the blob ``hello``, 100 bytes: ``3b a2 65 726f6f7473 81 d8 2a 58 25 00 <CID> 67 76657273696f6e
+Example, the archive of the blob ``hello``, 101 bytes: ``3a a2 65 726f6f7473 81 d8 2a 58 25 00 <CID> 67 76657273696f6e
 01``, then ``29 <CID> 68656c6c6f`` with the CID ``01 55 1e 20 ea8f163db3...``.
 Sources: https://ipld.io/specs/transport/car/carv1/, https://github.com/multiformats/cid
 """

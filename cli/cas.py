@@ -18,6 +18,7 @@ from samebits.cas.pins import kept_name
 from samebits.cas.tensor import TENSOR_KIND
 from samebits.cas.transfer import Progress as ByteReport
 from samebits.cas.tree import TREE_KIND
+from samebits.cli.cas_archive import cas_pack_command, cas_unpack_command
 from samebits.cli.cas_show import diff_command, list_command, show_command
 from samebits.cli.cas_store import (
     check_pin,
@@ -55,6 +56,8 @@ app.command("fsck")(fsck_command)
 app.command("push")(push_command)
 app.command("pull")(pull_command)
 app.command("clone")(clone_command)
+app.command("pack")(cas_pack_command)
+app.command("unpack")(cas_unpack_command)
 
 STDOUT = Path("-")
 

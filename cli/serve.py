@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,6 @@ from samebits.cli.options import DeviceOption, StoreOption, open_existing_store,
 from samebits.cli.output import CommandError, command, stderr
 from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.author import author_key_path
-from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import SigningKey
 from samebits.ledger.keyfile import find_key
 
@@ -62,13 +60,9 @@ def _answering_key(store: Path, given: Path | None) -> SigningKey:
 def _serve(store: Store, host: str, port: int, *, writable: bool, signer: SigningKey | None, device: str) -> None:
     try:
         import uvicorn  # noqa: F401
-        from starlette.applications import Starlette
-        from starlette.routing import Mount
 
-        from samebits.cas.server import make_app
         from samebits.exec.dispute.server import dispute_routes
-        from samebits.exec.run_server import run_routes
-        from samebits.ledger.server import log_routes
+        from samebits.exec.run_server import make_place_app
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 
@@ -76,8 +70,5 @@ def _serve(store: Store, host: str, port: int, *, writable: bool, signer: Signin
         if writable and not ipaddress.ip_address(address).is_loopback:
             stderr.print("samebits: anyone who can connect may write to this store")
 
-    # the store has all paths that the ledger has not
-    own = [*log_routes(Path(store.path) / LEDGER_FOLDER), *run_routes(store)]
     answers = [] if signer is None else dispute_routes(store, signer, device=device)
-    routes = [*own, *answers, Mount("/", make_app(store, writable=writable))]
-    run_server(Starlette(routes=routes), host, port, on_listening=warn)
+    run_server(make_place_app(store, writable=writable, more=answers), host, port, on_listening=warn)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 from samebits.cas import open_remote
+from samebits.cli.cas_archive import ArchiveArgument, ArchiveOption
 from samebits.cli.options import JsonOption, StoreOption, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, size_text
 from samebits.cli.places import LogKeyOption, OwnRunArgument, PlaceOption, RunArgument, parse_log_key, run_and_place
@@ -21,8 +19,6 @@ from samebits.exec.publishing import push_run
 from samebits.exec.take_home import TakenRun, take_home
 from samebits.ledger import Trust
 
-ArchiveArgument = Annotated[Path, typer.Argument(help="An archive that `pack` wrote.", metavar="FILE.car")]
-ArchiveOption = Annotated[Path, typer.Option("-o", "--output", metavar="FILE.car", help="The archive to write.")]
 _SAID: Final = {"new": "new here", "grew": "more than was here", "known": "no more than was here"}
 
 

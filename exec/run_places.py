@@ -70,35 +70,37 @@ class StorePlace:
 
     def find(self, run: Digest) -> FoundRun:
         """Return the run's chain: from the store's ledger, all of which is audited, or from the run's record."""
-        if has_log_verifier(log_directory(self._store)):
+        if self._has_log():
             with self._open_log() as log, suppress(RunNotFoundError):
                 log.audit().check()
                 check_log_key(log.verifier, self._log_key)
                 return FoundRun(log.chain(run), log.verifier, log.checkpoint(), audited=True, is_key_known=True)
-        proof = self._recorded(run)
+        proof = self.prove(run)
         proved = check_run_proof(proof, run, self._log_key)
         known = self._log_key is not None
         return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
 
     def prove(self, run: Digest) -> RunProof:
         """Return a proof made from the ledger, or the one in the run's record."""
-        if has_log_verifier(log_directory(self._store)):
-            with self._open_log() as log, suppress(RunNotFoundError):
-                check_log_key(log.verifier, self._log_key)
-                return make_run_proof(log, run)
-        proof = self._recorded(run)
+        proof = self.look_up(run)
+        if proof is None:
+            self._open_log().close()  # says so if there is no ledger at all
+            raise RunNotFoundError(run)
         check_log_key(proof.log_key, self._log_key)
         return proof
+
+    def look_up(self, run: Digest) -> RunProof | None:
+        """Return the proof of a run, None if the store has neither an entry nor a record of it; raises as `find`."""
+        if self._has_log():
+            with self._open_log() as log, suppress(RunNotFoundError):
+                return make_run_proof(log, run)
+        return read_run_record(self._store, run)
 
     def close(self) -> None:
         """Do nothing: the store is somebody else's to close."""
 
+    def _has_log(self) -> bool:
+        return has_log_verifier(log_directory(self._store))
+
     def _open_log(self) -> Log:
         return Log.open(log_directory(self._store), read_only=True)
-
-    def _recorded(self, run: Digest) -> RunProof:
-        """Return the proof of a run that was taken home; raises RunNotFoundError if it was not."""
-        proof = read_run_record(self._store, run)
-        if proof is None:
-            raise RunNotFoundError(run)
-        return proof

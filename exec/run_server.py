@@ -1,20 +1,23 @@
-"""Proofs of runs over HTTP: `GET /runs/RUN` gives that of a run in the store's ledger, or one that was taken home.
+"""A place over HTTP: a store, its ledger, and the proofs of its runs.
 
-The answer is an encoded run proof (`ledger/README.md`), or one line of text with status 404 or 500.
+`GET /runs/RUN` gives the proof of a run in the store's ledger, or of one that was taken home: the answer is an encoded run proof (`ledger/README.md`), or one line of text with status 404 or 500.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from samebits.cas import CasError, Digest, DigestFormatError, Store
+from samebits.cas.server import make_app
 from samebits.exec.errors import ExecError
 from samebits.exec.remote_places import RUNS_PATH
 from samebits.exec.run_places import StorePlace
@@ -22,16 +25,21 @@ from samebits.exec.runner import log_directory
 from samebits.ledger import LedgerError, RunNotFoundError
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.run_proof import encode_run_proof
+from samebits.ledger.server import log_routes
 from samebits.ledger.tile_source import CHECKPOINT_PATH, DirectorySource
 
 _CACHE_SIZE_BYTES: Final = 64 << 20
 _HEADERS: Final = {"cache-control": "no-cache"}
 
 
-def run_routes(store: Store) -> list[Route]:
-    """Return the routes that publish the runs of a store; its ledger may be made later."""
-    server = _RunServer(store)
-    return [Route(f"/{RUNS_PATH}/{{run}}", server.answer)]
+def make_place_app(store: Store, *, writable: bool = False, more: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the ASGI application that gives out a store with its ledger, which may be made later, and its runs.
+
+    `more`: routes beside these.
+    """
+    runs = Route(f"/{RUNS_PATH}/{{run}}", _RunServer(store).answer)
+    rest = Mount("/", make_app(store, writable=writable))  # the store has all other paths
+    return Starlette(routes=[*log_routes(log_directory(store)), runs, *more, rest])
 
 
 class _RunServer:
@@ -67,7 +75,10 @@ class _RunServer:
                 self._note = note
             found = self._made.pop(run, None)
             if found is None:
-                found = encode_run_proof(self._place.prove(run))
+                proof = self._place.look_up(run)
+                if proof is None:
+                    raise RunNotFoundError(run)
+                found = encode_run_proof(proof)
             self._made[run] = found
             while len(self._made) > 1 and sum(map(len, self._made.values())) > _CACHE_SIZE_BYTES:
                 self._made.popitem(last=False)

@@ -11,7 +11,7 @@ from samebits.exec.claim import claim_roots, read_claim
 from samebits.exec.run_objects import check_steps, pull_objects
 from samebits.exec.run_places import RunPlace, StorePlace
 from samebits.exec.run_record import check_same_history, put_run_record, run_pin
-from samebits.ledger import RunChain, RunNotFoundError, VerifierKey
+from samebits.ledger import RunChain, VerifierKey
 from samebits.ledger.run_proof import check_run_proof
 
 
@@ -54,8 +54,5 @@ def take_home(place: RunPlace, run: Digest, store: Store, *, progress: Progress 
 
 def known_chain(store: Store, run: Digest) -> RunChain | None:
     """Return the chain of a run that a store has, in its ledger or taken home; None if it has none."""
-    place = StorePlace(store, is_own=True)
-    try:
-        return check_run_proof(place.prove(run), run).chain
-    except RunNotFoundError:
-        return None
+    proof = StorePlace(store, is_own=True).look_up(run)
+    return None if proof is None else check_run_proof(proof, run).chain
