@@ -30,7 +30,8 @@ PAGE_SIZE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 class Samples:
     """What was seen of this process after the warm-up."""
 
-    memory_bytes: list[int] = field(default_factory=list)  # resident, less the pages of files, such as the store's
+    memory_bytes: list[int] = field(default_factory=list)  # resident, less the pages of files
+    resident_bytes: list[int] = field(default_factory=list)  # with them: those of the store that were read
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
 
@@ -38,14 +39,16 @@ class Samples:
         """Look at this process."""
         resident, shared = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
         self.memory_bytes.append((resident - shared) * PAGE_SIZE_BYTES)
+        self.resident_bytes.append(resident * PAGE_SIZE_BYTES)
         self.descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
         self.threads.append(len(list(Path("/proc/self/task").iterdir())))
 
-    def growth(self) -> float:
-        """Return by what part of it memory grew."""
-        tenth = max(1, len(self.memory_bytes) // 10)
-        first, last = (statistics.median(part) for part in (self.memory_bytes[:tenth], self.memory_bytes[-tenth:]))
-        return last / first - 1
+
+def growth(seen: list[int]) -> float:
+    """Return by what part a size grew."""
+    tenth = max(1, len(seen) // 10)
+    first, last = (statistics.median(part) for part in (seen[:tenth], seen[-tenth:]))
+    return last / first - 1
 
 
 def soak(device: str, steps: int, folder: Path) -> tuple[Samples, float]:
@@ -69,14 +72,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores ({platform.machine()}), {options.steps} steps, a commit each\n")
-    print("| device | memory at the end | growth | descriptors | threads | steps/s |\n|---|---|---|---|---|---|")
+    print("| device | own memory | growth | all resident | growth | descriptors | threads | steps/s |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in options.device or ("numpy", "opencl"):
         with tempfile.TemporaryDirectory() as folder:
             samples, seconds = soak(name, options.steps, Path(folder))
+        both = (samples.memory_bytes, samples.resident_bytes)
+        sizes = (f"{seen[-1] / 1e6:.1f} MB | {growth(seen):+.2%}" for seen in both)
         spans = (f"{min(seen)} .. {max(seen)}" for seen in (samples.descriptors, samples.threads))
-        memory = f"{samples.memory_bytes[-1] / 1e6:.1f} MB | {samples.growth():+.2%}"
-        described = describe_device(open_device(name))
-        print(f"| {described} | {memory} | {' | '.join(spans)} | {options.steps / seconds:.0f} |", flush=True)
+        columns = [describe_device(open_device(name)), *sizes, *spans, f"{options.steps / seconds:.0f}"]
+        print(f"| {' | '.join(columns)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.soak import soak
+from tests.soak import growth, soak
 
 STEPS = 1_500
 
@@ -14,6 +14,6 @@ STEPS = 1_500
 def test_memory_descriptors_and_threads_stay(tmp_path: Path) -> None:
     samples, _ = soak("numpy", STEPS, tmp_path)
     assert len(samples.memory_bytes) > 100
-    assert samples.growth() < 0.05
-    assert max(samples.descriptors) - min(samples.descriptors) <= 4  # those open for a moment, in the writing thread
+    assert growth(samples.memory_bytes) < 0.05
+    assert growth(samples.descriptors) < 0.1  # some are open for a moment; one leaked each segment would be more
     assert max(samples.threads) <= min(samples.threads) + 1
