@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-core
 SOURCES := pyproject.toml cas/_subtree.c cas/_subtree_lanes.h
 
-.PHONY: setup demo test lint bench conformance examples clean
+.PHONY: setup demo test lint bench soak conformance examples clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench_store
 	$(BIN)/python -m tests.bench_ledger
 	$(BIN)/python -m tests.bench_ledger_audit
+	$(BIN)/python -m tests.bench_run
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak
 
 conformance: $(STAMP)
 	$(BIN)/python -m tests.kernels.conformance --device opencl --write

@@ -25,8 +25,9 @@ from samebits.exec.run_places import RunPlace
 from samebits.exec.run_reference import RunReference
 from samebits.exec.runner import put_job
 from samebits.exec.segments import put_state
-from samebits.exec.state_at import state_at
+from samebits.exec.state_at import check_step, state_at
 from samebits.exec.stream import EPOCH_SHUFFLE
+from samebits.kernels.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,15 @@ def fork_run(
     if fetch is not None:
         fetch([chain.job])
     step = chain.next_step if reference.step is None else reference.step
+    check_step(chain, step)
     with store.holding([chain.job]):
+        own = chain.job if job is None else put_job(job, store)
+        made = _changed(store, load_spec(own, store), changes or Changes(), step)
         machine = JobMachine(chain.job, store, open_device(device))
+        if own != chain.job:
+            _check_state(store, made, machine.state_types())
         state = state_at(machine, store, chain, step, fetch=fetch, notice=notice)
         stored = put_state(store, machine.download(state))
-        spec = machine.spec
-    if job is not None:
-        spec = load_spec(put_job(job, store), store)
-        _check_state(store, spec, stored)
-    made = _changed(store, spec, changes or Changes(), step)
     made = replace(made, state=stored, init=None, first_step=step)
     return Fork(store.put_node(made.to_node()), reference.run, step)
 
@@ -129,27 +130,15 @@ def _load_array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     return array
 
 
-def _check_state(store: Store, spec: JobSpec, stored: Digest) -> None:
-    """Raise JobError naming the first tensor that the state of a job and a stored one do not have in common."""
-    wanted = _tree_types(store, spec.state)
+def _check_state(store: Store, spec: JobSpec, given: Mapping[str, TensorType]) -> None:
+    """Raise JobError naming the first tensor that the state of a job and that of a run do not have in common."""
+    tensors = get_tree(store, spec.state)
+    infos = {name: tensor_info(store.get_node(address)) for name, address in tensors.items()}
+    wanted = {name: TensorType(info.dtype, info.shape) for name, info in infos.items()}
     if spec.init is not None:
-        made = under(STATE, load_graph(store, spec.init, "init graph").outputs)
-        wanted |= {name: (tensor.dtype, tensor.shape) for name, tensor in made.items()}
-    given = _tree_types(store, stored)
+        wanted |= under(STATE, load_graph(store, spec.init, "init graph").outputs)
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
-            raise JobError(
-                f"the job's state has {_text(name, wanted.get(name))}, the run's has {_text(name, given.get(name))}"
-            )
-
-
-_Type = tuple[str, tuple[int, ...]]  # dtype, shape
-
-
-def _tree_types(store: Store, tree: Digest) -> dict[str, _Type]:
-    infos = {name: tensor_info(store.get_node(address)) for name, address in get_tree(store, tree).items()}
-    return {name: (info.dtype, info.shape) for name, info in infos.items()}
-
-
-def _text(name: str, found: _Type | None) -> str:
-    return f"no {name}" if found is None else f"{name} as {found[0]}[{','.join(map(str, found[1]))}]"
+            found = (wanted.get(name), given.get(name))
+            ours, theirs = (f"no {name}" if one is None else f"{name} as {one}" for one in found)
+            raise JobError(f"the job's state has {ours}, the run's has {theirs}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
+from samebits.exec.commits import read_commits
 from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.recomputation import RecomputedLaunches, make_recomputation
@@ -113,7 +114,7 @@ def _run(
         address=chain.run,
         job=address,
         final_state=done.final_state,
-        commits=done.commits,
+        commits=tuple(c for listed in done.lists for _, c in read_commits(store.get_node(listed))),
         steps=spec.steps,
         device=opened.name,
         seconds=time.perf_counter() - started,

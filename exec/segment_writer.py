@@ -26,7 +26,7 @@ class SegmentWriter:
         self.head = head
         self.before_append: Callable[[], None] = _nothing
         self.next_step: int | None = None  # the first that no segment of this writer covers; None: it wrote none
-        self.last_commits: list[Digest] = []
+        self._last_list: Digest | None = None
 
     @classmethod
     def after(cls, store: Store, log: Log, key: SigningKey, chain: RunChain) -> SegmentWriter:
@@ -56,8 +56,15 @@ class SegmentWriter:
         self.before_append()
         self._log.append([*self._pending, entry])
         self._pending = []
-        self.head, self.next_step, self.last_commits = entry_address(entry), stop, stored_commits
+        self.head, self.next_step, self._last_list = entry_address(entry), stop, stored
         return state_out
+
+    @property
+    def last_list(self) -> Digest:
+        """The stored list of the commits of the segment that was added last."""
+        if self._last_list is None:
+            raise AssertionError("no segment was added")
+        return self._last_list
 
     def close(self) -> None:
         """Let go of the ledger."""

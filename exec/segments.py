@@ -49,7 +49,7 @@ class Computed:
     """What the steps gave."""
 
     final_state: Digest
-    commits: tuple[Digest, ...]
+    lists: tuple[Digest, ...]  # the stored list of each segment's commits
     metrics: Mapping[str, float]  # of the last step
 
 
@@ -70,7 +70,7 @@ def compute_segments(
     longer. After an error the segments that were handed over are entered all the same, where they can be.
     """
     steps, state, state_in = machine.spec.steps, start.take(), start.stored
-    commits: list[Digest] = []
+    lists: list[Digest] = []
     metrics: Mapping[str, float] = {}
     with BackgroundWriter() as writer:
         chain.before_append = partial(before_append, writer.interrupted.is_set)
@@ -88,12 +88,12 @@ def compute_segments(
                     metrics = made[-1].values()
                 if progress is not None:
                     progress(t + 1, steps, {name: float(value) for name, value in results.items()})
-            write = partial(_write, store, chain, first, stop, state_in, made, device, kernels, commits)
+            write = partial(_write, store, chain, first, stop, state_in, made, device, kernels, lists)
             writer.submit(partial(write, arrays))
             state_in = made[-1].state
             del arrays
         writer.wait()
-    return Computed(state_in, tuple(commits), metrics)
+    return Computed(state_in, tuple(lists), metrics)
 
 
 def _write(
@@ -105,12 +105,12 @@ def _write(
     made: list[Commit],
     device: str,
     kernels: Sequence[Digest],
-    commits: list[Digest],
+    lists: list[Digest],
     arrays: Mapping[str, Array],
 ) -> None:
-    """Store a segment's last state and its commits, then enter it; its commits join the list."""
+    """Store a segment's last state and its commits, then enter it."""
     chain.add_segment(first, stop, state_in, put_state(store, arrays), made, device, kernels)
-    commits += chain.last_commits
+    lists.append(chain.last_list)
 
 
 def put_state(store: Store, state: Mapping[str, Array]) -> Digest:

@@ -30,9 +30,7 @@ def state_at(
     Where it is not stored, it is computed from the last one that is. Raises RunError if the run has not come that far,
     or if this machine computes other commits than the run's; JobError or CasError for what is missing.
     """
-    if not chain.body.first_step <= step <= chain.next_step:
-        reached = f"{chain.body.first_step} .. {chain.next_step}"
-        raise RunError(f"run {chain.run_address} has no state at step {step}; it has those of {reached}")
+    check_step(chain, step)
     state, at = _nearest(machine, chain, step, fetch)
     if at == step:
         return state
@@ -43,6 +41,13 @@ def state_at(
     if step - 1 not in commits:  # the next commit tells whether it is right
         _replay(machine, chain, dict(state), step, min(t for t in commits if t >= step) + 1, commits)
     return state
+
+
+def check_step(chain: RunChain, step: int) -> None:
+    """Raise RunError unless a run has a state before a step."""
+    if not chain.body.first_step <= step <= chain.next_step:
+        reached = f"{chain.body.first_step} .. {chain.next_step}"
+        raise RunError(f"run {chain.run_address} has no state at step {step}; it has those of {reached}")
 
 
 def _nearest(machine: JobMachine, chain: RunChain, step: int, fetch: Fetch | None) -> tuple[State, int]:

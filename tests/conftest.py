@@ -24,6 +24,8 @@ FAULTS = {
     "fuzz targets": r"test_\w*fuzz\w*\.py::",
     "kills of the ledger": r"test_faults_log_kill\.py::",
     "ledger disk": r"test_faults_log_disk\.py::",
+    "kills of runs": r"test_faults_run\.py::test_kill_",
+    "other faults of runs": r"test_faults_run\.py::test_(?!kill_)",
 }
 
 
@@ -45,7 +47,7 @@ def count_faults(reports: Iterable[pytest.TestReport]) -> str:
     died: Counter[str] = Counter()
     for report in reports:
         for name, pattern in FAULTS.items():
-            if re.search(rf"tests/(cas|ledger)/{pattern}", report.nodeid):
+            if re.search(rf"tests/(cas|ledger|exec)/{pattern}", report.nodeid):
                 counts[name] += int(str(dict(report.user_properties).get("faults", 1)))  # that one test makes
         died.update(str(value) for key, value in report.user_properties if key == "died" and value)
     found = [f"{counts[name]} {name}" for name in FAULTS if counts[name]]

@@ -140,7 +140,7 @@ def test_another_job_takes_the_state(store: Store) -> None:
     other = fork(store, run.address, 20, job=make_job(rate=0.3, steps=30))
     assert len(other.commits) == 10
     assert other.commits[:5] != run.commits[20:]
-    wider = rated_job()
+    wider = rated_job(steps=30)
     build = GraphBuilder()
     build.output("state/v", build.input("key", TensorType("u32", (2,))))
     init = build.build()
