@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -129,9 +128,12 @@ def test_what_was_taken_home_stays_and_is_served_on(made: tuple[Path, Digest], h
     before = {info.digest for info in home.objects()}
     collect_garbage(home, (digest for _, digest in ledger_roots(home)), grace_s=0)
     assert {info.digest for info in home.objects()} == before
-    with serving_app(make_place_app(home)) as url, Store(tmp_path / "c") as third:
-        with open_run_place(url, third) as place:
-            assert samebits.verify(run, third, source=place).verdict == "same"
+    with (
+        serving_app(make_place_app(home)) as url,
+        Store(tmp_path / "c") as third,
+        open_run_place(url, third) as place,
+    ):
+        assert samebits.verify(run, third, source=place).verdict == "same"
     found = StorePlace(home, is_own=True).find(run)
     assert (found.audited, found.is_key_known, len(found.chain.segments)) == (False, False, 3)
 
@@ -321,14 +323,14 @@ def test_a_pull_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            first, slow.rows, slow.delay_s = slow.rows, 0, 0.0
+            first, slow.delay_s = slow.rows, 0.0
             assert 15 <= first < 20
             with Store(tmp_path / "b") as home:
                 assert home.pins() == {}
             report = json.loads(samebits_process(*arguments).stdout)
-            assert report["news"] == "new"
-            assert slow.rows <= 24 - 5, "rows that arrived more than a second before the kill are not fetched again"
-            assert report["bytes"] < (slow.rows + 1) << 20
+    assert report["news"] == "new"
+    # rows that arrived more than a second before the kill, some six in a second, are not fetched again
+    assert 24 - first <= report["bytes"] >> 20 <= 24 - 5
     with Store(tmp_path / "b") as home:
         assert check_objects(home, home.pins().values())[1] == []
         assert samebits.verify(run, home).verdict == "same"
@@ -451,7 +453,9 @@ def test_a_run_of_other_steps_than_its_job_is_refused_before_data_is_fetched(hom
 )
 def test_places_that_are_none_are_named(home: Store, tmp_path: Path, place: str, reason: str) -> None:
     text = str(tmp_path / place) if place.startswith("none") else place
-    with pytest.raises((CasError, ExecError, LedgerError), match=reason) as error:
-        with open_run_place(text, home) as opened:
-            opened.find(Digest(bytes(32)))
-    assert text in str(error.value) or os.path.basename(text) in str(error.value)
+    with (
+        pytest.raises((CasError, ExecError, LedgerError), match=reason) as error,
+        open_run_place(text, home) as opened,
+    ):
+        opened.find(Digest(bytes(32)))
+    assert text in str(error.value)
