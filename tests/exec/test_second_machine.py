@@ -49,6 +49,7 @@ from samebits.cas import (
 )
 from samebits.cas.node import node_address
 from samebits.exec.archive_place import ArchivePlace, pack_run
+from samebits.exec.commits import make_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
 from samebits.exec.job import Job
@@ -58,7 +59,7 @@ from samebits.exec.retention import ledger_roots
 from samebits.exec.run_places import StorePlace
 from samebits.exec.run_record import run_pin
 from samebits.exec.run_server import make_place_app
-from samebits.exec.runner import log_directory
+from samebits.exec.runner import ChainWriter, log_directory, put_job
 from samebits.exec.take_home import take_home
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
@@ -423,14 +424,11 @@ def test_a_server_without_an_object_or_with_a_wrong_one_is_named(
 
 
 def test_a_run_of_other_steps_than_its_job_is_refused_before_data_is_fetched(home: Store, tmp_path: Path) -> None:
-    from tests.exec.test_run_and_verify import make_commit
-
-    from samebits.exec.runner import ChainWriter, put_job
 
     with Store(tmp_path / "a") as source:
         job = make_job()
         writer = ChainWriter(source, put_job(job, source), 1000, 1, 10)
-        state = {"w": np.float32(1)[()] * np.ones((), np.float32)}
+        state = {"w": np.ones((), np.float32)}
         commit = make_commit(0, state, {"loss": np.zeros((), np.float32)})
         writer.add_segment(0, 1, job.spec.state, commit.state, [commit], "numpy", [])
         with serving_app(make_place_app(source)) as url, open_run_place(url, home) as place:
