@@ -1,6 +1,7 @@
 """A place over HTTP: a store, its ledger, and the proofs of its runs.
 
-`GET /runs/RUN` gives the proof of a run in the store's ledger, or of one that was taken home: the answer is an encoded run proof (`ledger/README.md`), or one line of text with status 404 or 500.
+`GET /runs/RUN` gives the proof of a run in the store's ledger, or of one that was taken home: an encoded run proof
+(`ledger/README.md`), or one line of text with status 404 or 500.
 """
 
 from __future__ import annotations

@@ -233,4 +233,4 @@ def _cut(connection: http.client.HTTPConnection) -> None:
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__  # it may quote what the server sent

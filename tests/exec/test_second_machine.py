@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -50,6 +49,7 @@ from samebits.cas import (
 )
 from samebits.cas.node import node_address
 from samebits.exec.archive_place import ArchivePlace, pack_run
+from samebits.exec.commits import make_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
 from samebits.exec.job import Job
@@ -59,7 +59,7 @@ from samebits.exec.retention import ledger_roots
 from samebits.exec.run_places import StorePlace
 from samebits.exec.run_record import run_pin
 from samebits.exec.run_server import make_place_app
-from samebits.exec.runner import log_directory
+from samebits.exec.runner import ChainWriter, log_directory, put_job
 from samebits.exec.take_home import take_home
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
@@ -129,9 +129,12 @@ def test_what_was_taken_home_stays_and_is_served_on(made: tuple[Path, Digest], h
     before = {info.digest for info in home.objects()}
     collect_garbage(home, (digest for _, digest in ledger_roots(home)), grace_s=0)
     assert {info.digest for info in home.objects()} == before
-    with serving_app(make_place_app(home)) as url, Store(tmp_path / "c") as third:
-        with open_run_place(url, third) as place:
-            assert samebits.verify(run, third, source=place).verdict == "same"
+    with (
+        serving_app(make_place_app(home)) as url,
+        Store(tmp_path / "c") as third,
+        open_run_place(url, third) as place,
+    ):
+        assert samebits.verify(run, third, source=place).verdict == "same"
     found = StorePlace(home, is_own=True).find(run)
     assert (found.audited, found.is_key_known, len(found.chain.segments)) == (False, False, 3)
 
@@ -321,14 +324,14 @@ def test_a_pull_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            first, slow.rows, slow.delay_s = slow.rows, 0, 0.0
+            first, slow.delay_s = slow.rows, 0.0
             assert 15 <= first < 20
             with Store(tmp_path / "b") as home:
                 assert home.pins() == {}
             report = json.loads(samebits_process(*arguments).stdout)
-            assert report["news"] == "new"
-            assert slow.rows <= 24 - 5, "rows that arrived more than a second before the kill are not fetched again"
-            assert report["bytes"] < (slow.rows + 1) << 20
+    assert report["news"] == "new"
+    # rows that arrived more than a second before the kill, some six in a second, are not fetched again
+    assert 24 - first <= report["bytes"] >> 20 <= 24 - 5
     with Store(tmp_path / "b") as home:
         assert check_objects(home, home.pins().values())[1] == []
         assert samebits.verify(run, home).verdict == "same"
@@ -421,14 +424,11 @@ def test_a_server_without_an_object_or_with_a_wrong_one_is_named(
 
 
 def test_a_run_of_other_steps_than_its_job_is_refused_before_data_is_fetched(home: Store, tmp_path: Path) -> None:
-    from tests.exec.test_run_and_verify import make_commit
-
-    from samebits.exec.runner import ChainWriter, put_job
 
     with Store(tmp_path / "a") as source:
         job = make_job()
         writer = ChainWriter(source, put_job(job, source), 1000, 1, 10)
-        state = {"w": np.float32(1)[()] * np.ones((), np.float32)}
+        state = {"w": np.ones((), np.float32)}
         commit = make_commit(0, state, {"loss": np.zeros((), np.float32)})
         writer.add_segment(0, 1, job.spec.state, commit.state, [commit], "numpy", [])
         with serving_app(make_place_app(source)) as url, open_run_place(url, home) as place:
@@ -451,7 +451,9 @@ def test_a_run_of_other_steps_than_its_job_is_refused_before_data_is_fetched(hom
 )
 def test_places_that_are_none_are_named(home: Store, tmp_path: Path, place: str, reason: str) -> None:
     text = str(tmp_path / place) if place.startswith("none") else place
-    with pytest.raises((CasError, ExecError, LedgerError), match=reason) as error:
-        with open_run_place(text, home) as opened:
-            opened.find(Digest(bytes(32)))
-    assert text in str(error.value) or os.path.basename(text) in str(error.value)
+    with (
+        pytest.raises((CasError, ExecError, LedgerError), match=reason) as error,
+        open_run_place(text, home) as opened,
+    ):
+        opened.find(Digest(bytes(32)))
+    assert text in str(error.value)

@@ -69,7 +69,7 @@ LIES: list[tuple[str, Callable[[RunProof], RunProof], str]] = [
     (
         "a segment left out",
         lambda p: replace(p, entries=(*p.entries[:2], *p.entries[3:])),
-        "names .* as the one before",
+        "not in this run",
     ),
     (
         "two segments changed about",
