@@ -146,7 +146,9 @@ def _summary(total: int, counting: list[_Found]) -> str:
     same = sum(one.body.result == "same" for one in counting)
     authors = len({one.entry.author for one in counting})
     different = len(counting) - same
-    return f"{len(counting)} of {total} verdicts count (authors: {authors}): {same} same, {different} different"
+    samples = sum(one.sample is not None and one.body.result == "same" for one in counting)
+    of_samples = f" ({samples} of them on samples)" if samples else ""
+    return f"{len(counting)} of {total} verdicts count (authors: {authors}): {same} same{of_samples}, {different} different"
 
 
 def _fields(one: _Found, trust: Trust) -> dict[str, object]:

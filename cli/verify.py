@@ -106,6 +106,8 @@ def verify_command(
     with contextlib.ExitStack() as stack:
         other = None if source is None else stack.enter_context(open_existing_store(source))
         opened = stack.enter_context(open_store(store))
+        if report is not None:
+            _check_report(report, opened)
         progress = stack.enter_context(step_progress("verify"))
         verdict = verify(
             address,
@@ -122,7 +124,12 @@ def verify_command(
             sign=sign,
         )
         if report is not None:
-            given = [("--store", store), ("--from", source), ("--device", device), ("--steps", steps)]
+            given: list[tuple[str, object]] = [
+                ("--store", store),
+                ("--from", source),
+                ("--device", device),
+                ("--steps", steps),
+            ]
             given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
             _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
     print_verdict(verdict, known, as_json=json)
@@ -130,6 +137,13 @@ def verify_command(
         fail(f"run {address} is not verified: {verdict.problem}")
     if verdict.verdict == DIFFERENT:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _check_report(path: Path, store: Store) -> None:
+    """Raise CommandError or FileError, before anything is computed, for a page that could not be written."""
+    if not path.parent.is_dir():
+        raise CommandError(f"--report {path}: there is no folder {path.parent}")
+    refuse_inside(store, path)
 
 
 def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, command: str) -> None:
@@ -145,7 +159,6 @@ def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, comm
         " ".join(filter(None, (log_name, log))),
         command,
     )
-    refuse_inside(store, path)
     with replacing_file(path) as file:
         file.write(page.encode())
 
