@@ -41,8 +41,8 @@ def verdicts_command(
 ) -> None:
     """List the verdicts on a run, those that count first: by you, and by whom the trust file names.
 
-    A verdict that does not count is signed all the same, but by a key that anyone may have made. One on a sample of the
-    segments counts only if its draw can be checked: announced in this log before, and these segments and no others.
+    A verdict that does not count is signed all the same, but by a key that anyone may have made. One of "same" on a
+    sample counts only if its draw can be checked: announced in this log before, and these segments and no others.
     """
     directory = store_path(store)
     known = load_trust(trust, directory)
@@ -95,14 +95,21 @@ def _find(log: Log, run: Digest, trust: Trust, checker: SampleChecker) -> list[_
     for index, entry in log.verdicts(run):
         assert isinstance(entry.body, VerdictBody)
         sample = checker.check(index, entry)
-        counts = trust.counts(entry.author, "verdict") and _is_believed(sample, is_own=entry.author == trust.own)
+        counts = trust.counts(entry.author, "verdict") and _is_believed(
+            entry.body, sample, is_own=entry.author == trust.own
+        )
         found.append(_Found(index, entry, entry.body, counts, entry.author == runner, sample))
     return sorted(found, key=lambda one: (not one.counts, one.index))
 
 
-def _is_believed(sample: SampleCheck | None, *, is_own: bool) -> bool:
-    """Say whether a draw counts: what can't be checked counts for the user's own, who drew it, only."""
-    return sample is None or sample.status == "fits" or (is_own and sample.status == "unknown")
+def _is_believed(body: VerdictBody, sample: SampleCheck | None, *, is_own: bool) -> bool:
+    """Say whether a draw counts: one that can't be checked for the user's own, who drew it, only.
+
+    A difference is one however its segment was chosen.
+    """
+    if sample is None or body.result == "different":
+        return True
+    return sample.status == "fits" or (is_own and sample.status == "unknown")
 
 
 def _line(one: _Found, trust: Trust) -> str:
@@ -146,7 +153,10 @@ def _summary(total: int, counting: list[_Found]) -> str:
     same = sum(one.body.result == "same" for one in counting)
     authors = len({one.entry.author for one in counting})
     different = len(counting) - same
-    return f"{len(counting)} of {total} verdicts count (authors: {authors}): {same} same, {different} different"
+    samples = sum(one.sample is not None and one.body.result == "same" for one in counting)
+    of_samples = f" ({samples} of them on samples)" if samples else ""
+    count = f"{len(counting)} of {total} verdicts count (authors: {authors})"
+    return f"{count}: {same} same{of_samples}, {different} different"
 
 
 def _fields(one: _Found, trust: Trust) -> dict[str, object]:

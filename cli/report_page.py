@@ -47,6 +47,7 @@ svg path{fill:none;stroke:#2f5fd0;stroke-width:1.5}svg line{stroke:#dfe3ea}
 
 def render_page(verdict: Verdict, curves: Mapping[str, Curve], author: str, log: str, command: str) -> str:
     """Return the page. `author` and `log` are the names that the user knows them by; `command` repeats the check."""
+    title = f"run {str(verdict.run)[:16]}: {verdict.verdict}" + ("" if verdict.drawn is None else ", sampled")
     policy = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     return "\n".join(
         [
@@ -55,7 +56,7 @@ def render_page(verdict: Verdict, curves: Mapping[str, Curve], author: str, log:
             '<meta http-equiv="Content-Security-Policy" '
             f"content=\"default-src 'none'; style-src 'sha256-{policy}'; base-uri 'none'; form-action 'none'\">",
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>run {str(verdict.run)[:16]}: {verdict.verdict}{', as far as a sample says' * (verdict.drawn is not None)}</title>",
+            f"<title>{title}</title>",
             f"<style>{_STYLE}</style></head><body>",
             f'<h1 class="{verdict.verdict}">{_text(summary(verdict))}</h1>',
             *_parts(verdict),

@@ -105,6 +105,8 @@ def verify_command(
     known, signer = load_trust(trust, store_path(store)), load_given_key(key)
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
+        if report is not None:
+            _check_report(report, opened)
         other = stack.enter_context(open_run_place(place, opened, log_key=key_of_log))
         progress = stack.enter_context(step_progress("verify"))
         verdict = verify(
@@ -137,6 +139,13 @@ def verify_command(
         raise typer.Exit(EXIT_DIFFERENT)
 
 
+def _check_report(path: Path, store: Store) -> None:
+    """Raise CommandError or FileError, before anything is computed, for a page that could not be written."""
+    if not path.parent.is_dir():
+        raise CommandError(f"--report {path}: there is no folder {path.parent}")
+    refuse_inside(store, path)
+
+
 def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, command: str) -> None:
     """Write the page, whole or not at all; raises FileError."""
     chain, author, log = verdict.chain, verdict.run_author, verdict.log_vkey
@@ -150,7 +159,6 @@ def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, comm
         " ".join(filter(None, (log_name, log))),
         command,
     )
-    refuse_inside(store, path)
     with replacing_file(path) as file:
         file.write(page.encode())
 

@@ -84,6 +84,9 @@ def verdict_statement(index: int, entry: Entry, chain: RunChain | None, store: S
     if not isinstance(body, VerdictBody) or prev is None:
         raise RunError(f"a {entry.kind} is no verdict")
     name = f"replay of steps {body.first_step}:{body.stop_step}"
+    if body.sample is not None:
+        count = len(body.sample.segments)
+        name = f"replay of {count} drawn segments of steps {body.first_step}:{body.stop_step}, not of the others"
     if body.result == "different":
         name += f": step {body.first_different_step} is the first that differs"
     run, last = Resource("run", {NODE: str(body.run)}), Resource("last-segment", {NODE: str(prev)})

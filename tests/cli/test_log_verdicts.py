@@ -17,7 +17,17 @@ from samebits.cas import Digest, Store
 from samebits.cas.digest import hash_blob
 from samebits.cli.main import app
 from samebits.exec.author import author_key
-from samebits.ledger import Log, RunBody, SigningKey, VerdictBody, encode_entry, entry_address, load_key, sign_entry
+from samebits.ledger import (
+    Log,
+    RunBody,
+    Sample,
+    SigningKey,
+    VerdictBody,
+    encode_entry,
+    entry_address,
+    load_key,
+    sign_entry,
+)
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.trust import TrustedAs, TrustedKey
 from samebits.ledger.trust_edits import add_trusted
@@ -160,3 +170,20 @@ def test_verify_says_by_whom_the_run_is(made: tuple[Path, Digest], own_trust_fil
     text = command(*arguments).stdout
     assert "run by        Runa\n" in text
     assert "(of the lab)" in text
+
+
+def test_a_sample_that_was_not_drawn_so_does_not_count_but_a_difference_does(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        run = samebits.run(make_job(steps=6), store, checkpoint_every=1)
+        with Log.open(tmp_path / "ledger") as log:
+            sample = Sample(None, b"", b"beacon", store.put_blob(log.checkpoint().encode()), (0, 1, 2, 3))
+            for result, step in (("same", None), ("different", 2)):
+                body = VerdictBody(run.address, 0, 6, result, step, "numpy", sample)  # type: ignore[arg-type]
+                log.append([sign_entry(log.origin, run.entry, body, author_key(store), time=1)])
+    found = json_of("log", "verdicts", run.address, "--store", tmp_path)["verdicts"]
+    assert [(one["result"], one["draw"], one["counts"]) for one in found] == [
+        ("different", "wrong", True),
+        ("same", "wrong", False),
+    ]
+    text = command("log", "verdicts", run.address, "--store", tmp_path).stdout
+    assert "doubted  same  steps 0:6  by you (who ran it)  on numpy  sample of 4 segments, THE DRAW IS WRONG" in text

@@ -22,6 +22,7 @@ from samebits.exec.attestation import BUILD_TYPE, PROVENANCE, run_statement
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
 from samebits.exec.runner import LEDGER_FOLDER
+from samebits.exec.selection import SampleRequest
 from samebits.ledger import Log, SigningKey, VerdictBody, VerifierKey, sign_entry
 from samebits.ledger.intoto import STATEMENT_TYPE
 
@@ -176,10 +177,21 @@ def test_verdict_of_different_has_failed(made: tuple[Path, Any, Any], tmp_path: 
     assert value["predicate"]["passedTests"] == []
 
 
+def test_verdict_on_a_sample_does_not_claim_a_replay_of_everything(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        run = samebits.run(make_job(steps=5), store, checkpoint_every=1)
+        verdict = samebits.verify(run.address, store, selection=SampleRequest(2))
+    assert verdict.entry is not None
+    value = export(tmp_path, verdict.entry, tmp_path / "sampled.json")
+    said = "replay of 2 drawn segments of steps 0:5, not of the others"
+    assert value["predicate"]["passedTests"] == [said]
+
+
 def test_verdict_on_a_run_of_another_log_has_the_state_with_from(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     path, run, _ = made
     with Store(tmp_path / "b") as mine, Store(path, read_only=True) as theirs:
         verdict = samebits.verify(run.address, mine, source=theirs)
+    assert verdict.entry is not None
     value = export(tmp_path / "b", verdict.entry, tmp_path / "alone.json")
     assert value["subject"] == [{"name": "last-segment", "digest": {"samebitsNode": str(run.entry)}}]
     value = export(tmp_path / "b", verdict.entry, tmp_path / "with.json", "--from", path)

@@ -75,6 +75,7 @@ def test_verify_of_another_store_fetches_and_finds_the_same(store: Store, other:
     assert (verdict.verdict, verdict.first_different_step, verdict.commits_checked) == ("same", None, 25)
     assert verdict.bytes_fetched > 0
     assert verdict.metrics == run.metrics
+    assert verdict.entry is not None
     entry = Log.open(log_directory(other), read_only=True).find(verdict.entry)[1]
     assert entry.kind == "verdict"
     assert other.has(run.final_state)
