@@ -24,7 +24,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Auth
     made = {}
     for name, after in (("fraud", change), ("one", None), ("two", None)):
         with Store(folder / name) as store:
-            made[name] = folder / name, Author(store, make_job(), after_step=after)  # type: ignore[arg-type]
+            made[name] = folder / name, Author(store, make_job(), after_step=after)
     return made
 
 

@@ -13,8 +13,9 @@ from tests.exec.frauds import Author, FalseMachine, nudge
 from tests.exec.small_job import make_job, step_graph
 from tests.exec.test_dispute import false_subtraction, init_job
 
-from samebits.cas import Store, decode_node, encode_node
+from samebits.cas import Node, Store, decode_node, encode_node, hash_blob
 from samebits.exec.canonical import graph_node
+from samebits.cas.encoding import Value
 from samebits.exec.commits import Commit
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
@@ -23,6 +24,7 @@ from samebits.exec.dispute.objects import Objects
 from samebits.exec.dispute.signed import CommitProof, LeafProof, check_leaf
 from samebits.exec.errors import EvidenceError, NotWrongError
 from samebits.exec.job import Job
+from samebits.exec.trace import init_layout, step_layout
 from samebits.ledger import SigningKey, TraceBody, decode_entry, encode_entry, entry_address, sign_entry
 from samebits.ledger.errors import ProofError
 
@@ -61,9 +63,16 @@ def add_author(author: Author, material: dict[str, list[Any]]) -> None:
         assert isinstance(body, TraceBody)
         for index in range(body.leaves):
             material["leaves"].append((index, prover.leaf(address, index)))
-        if level == "nodes":
-            tensors = list(range(body.leaves - 2))
-            material["values"] += prover.values(address, tensors)
+        if level != "steps":
+            spec = author.job.spec
+            layout = init_layout(author.store, spec) if level == "init" else step_layout(author.store, spec, first)
+            leaves = [leaf for leaf in layout.leaves if leaf.type is not None]  # all of them before the others
+            for leaf, value in zip(leaves, prover.values(address, range(len(leaves))), strict=True):
+                assert leaf.type is not None
+                shape: list[Value] = list(leaf.type.shape)
+                node = Node("tensor", {"dtype": leaf.type.dtype, "shape": shape, "blob": hash_blob(value)})
+                material["values"].append(value)
+                material["nodes"].append(encode_node(node))
         if level == "steps":
             for t in range(first, stop):
                 material["commits"].append(CommitProof(entry, *prover.commit(t, address)))
