@@ -55,6 +55,10 @@ class EvidenceError(ExecError):
     """Evidence that proves nothing: malformed, unsigned, or not wrong at all."""
 
 
+class NotWrongError(EvidenceError):
+    """Evidence that was computed again in full: what it is held against is right."""
+
+
 class NoAnswerError(ExecError):
     """A side of a dispute that did not answer in time."""
 

@@ -86,6 +86,24 @@ def compute_trace(
     return Trace(layout, tuple(map(_known, addresses))), kept
 
 
+def peak_size_bytes(layout: Layout) -> int:
+    """Return the most bytes that the values of a trace take at once, as `compute_trace` holds them."""
+    last_use = {operand: index for index, leaf in enumerate(layout.leaves) for operand in leaf.operands}
+    held = sum(_type(leaf).size_bytes for leaf in layout.leaves if leaf.kind == "input")
+    peak = held
+    ends: dict[int, int] = {}  # launch -> the bytes of what is not needed after it
+    for index, leaf in enumerate(layout.leaves):
+        if leaf.kind == "launch":
+            until = last_use.get(index, -1)
+            ends[until] = ends.get(until, 0) + _type(leaf).size_bytes
+    for part in _slices(layout):
+        held += sum(_type(layout.leaves[index]).size_bytes for index in part)
+        peak = max(peak, held)
+        held -= sum(size for until, size in ends.items() if until <= part[-1])
+        ends = {until: size for until, size in ends.items() if until > part[-1]}
+    return peak
+
+
 def _known(address: Digest | None) -> Digest:
     if address is None:
         raise AssertionError("a leaf comes after its operands")

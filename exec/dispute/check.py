@@ -15,7 +15,7 @@ from samebits.exec.dispute.check_replay import check_wrong_replay
 from samebits.exec.dispute.evidence import Evidence, EvidenceKind
 from samebits.exec.dispute.signed import check_commit, read_entry, read_run
 from samebits.exec.dispute.subject import Accusation, Subject, need
-from samebits.exec.errors import EvidenceError, ExecError
+from samebits.exec.errors import EvidenceError, ExecError, NotWrongError
 from samebits.exec.machine import load_spec
 from samebits.kernels.errors import KernelError
 from samebits.kernels.version import check_arithmetic
@@ -49,7 +49,7 @@ def _check_leaves(subject: Subject) -> Accusation:
     subject.leaf(0)  # a leaf of the version that is counted
     found, wanted = subject.trace.leaves, len(subject.layout.leaves)
     if found == wanted:
-        raise EvidenceError(f"the trace has {wanted} leaves, as it should")
+        raise NotWrongError(f"the trace has {wanted} leaves, as it should")
     return subject.accuse(subject.step, None, f"signed a trace of {found} leaves, where the job gives {wanted}")
 
 
@@ -67,7 +67,7 @@ def _check_end(subject: Subject) -> Accusation:
             raise EvidenceError("a trace of steps is held against what a segment signs")
         signed, said = check_commit(subject.run, after, step).address(), f"the commit of step {step}"
     if signed == address:
-        raise EvidenceError(f"the trace ends in {said}, as it should")
+        raise NotWrongError(f"the trace ends in {said}, as it should")
     return subject.accuse(subject.step, None, f"signed {signed} as {said}, and a trace that gives {address}")
 
 
@@ -78,7 +78,7 @@ def _check_state_in(subject: Subject) -> Accusation:
         raise EvidenceError("the job's initial state is made by a graph, so no address says what it is")
     started = subject.state_before(first)
     if started == subject.spec.state:
-        raise EvidenceError("the run starts from the job's own state, as it should")
+        raise NotWrongError("the run starts from the job's own state, as it should")
     return subject.accuse(None, None, f"signed that the run starts from {started}, the job says {subject.spec.state}")
 
 
@@ -92,7 +92,7 @@ def _check_state_out(subject: Subject) -> Accusation:
     step = segment.stop_step - 1
     commit = check_commit(subject.run, after, step)
     if commit.state == segment.state_out:
-        raise EvidenceError("the segment ends in the state of its last commit, as it should")
+        raise NotWrongError("the segment ends in the state of its last commit, as it should")
     what = f"signed that the segment ends in state {segment.state_out}, and a commit of it with {commit.state}"
     return subject.accuse(step, None, what)
 
@@ -102,7 +102,7 @@ def _check_number(subject: Subject) -> Accusation:
     step, _ = need(subject.evidence.steps, "the step")
     commit = check_commit(subject.run, need(subject.evidence.after, "the commit"), step)
     if commit.step == step:
-        raise EvidenceError(f"the commit of step {step} names this step, as it should")
+        raise NotWrongError(f"the commit of step {step} names this step, as it should")
     return subject.accuse(step, None, f"signed a commit of step {commit.step} as that of step {step}")
 
 

@@ -7,7 +7,7 @@ from samebits.cas.tree import read_tree
 from samebits.exec.commits import Commit
 from samebits.exec.dispute.given import GivenInputs
 from samebits.exec.dispute.subject import Accusation, Subject, need
-from samebits.exec.errors import EvidenceError
+from samebits.exec.errors import EvidenceError, NotWrongError
 from samebits.exec.job import STATE
 from samebits.exec.planner import free_memory_bytes, size_text
 from samebits.exec.trace import INPUT, Leaf, initial_tree
@@ -31,7 +31,7 @@ def check_wrong_leaf(subject: Subject) -> Accusation:
         return subject.accuse(subject.step, leaf.place, f"signed another place there, {place[:80]!r}")
     right = _compute(subject, leaf)
     if signed == right:
-        raise EvidenceError(f"{leaf.place} is {signed}, as it should be")
+        raise NotWrongError(f"{leaf.place} is {signed}, as it should be")
     name = leaf.launch.op if leaf.launch is not None else leaf.kind
     return subject.accuse(subject.step, leaf.place, f"signed {signed} as the result of {name}, it is {right}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -11,16 +11,17 @@ from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.dispute.given import GivenInputs
 from samebits.exec.dispute.signed import check_commit
 from samebits.exec.dispute.subject import Accusation, Subject, need
-from samebits.exec.errors import EvidenceError
+from samebits.exec.errors import EvidenceError, NotWrongError
 from samebits.exec.job import KEY, STATE
 from samebits.exec.machine import load_tree
 from samebits.exec.planner import free_memory_bytes, size_text
 from samebits.exec.trace import INPUT, Layout, init_layout, initial_tree, step_layout
-from samebits.exec.tracing import compute_trace
+from samebits.exec.tracing import compute_trace, peak_size_bytes
 from samebits.kernels.reference import type_of
 
 Array = NDArray[Any]
 State = dict[str, Array]
+MAX_STEPS: Final = 1 << 12  # that one file has computed again
 
 
 def check_wrong_replay(subject: Subject) -> Accusation:
@@ -30,13 +31,15 @@ def check_wrong_replay(subject: Subject) -> Accusation:
         return _initial(subject)
     if not subject.run.body.first_step <= first < stop <= subject.run.body.steps:
         raise EvidenceError(f"the run has no steps {first}:{stop}")
+    if stop - first > MAX_STEPS:
+        raise EvidenceError(f"{stop - first} steps to be computed again; the most is {MAX_STEPS}")
     signed = check_commit(subject.run, need(subject.evidence.after, "the commit after the steps"), stop - 1).address()
     state = _state(subject, subject.state_before(first))
     right = signed
     for t in range(first, stop):
         right, state = compute_step(subject, t, state)
     if signed == right:
-        raise EvidenceError(f"the commit of step {stop - 1} is what the steps {first}:{stop} give")
+        raise NotWrongError(f"the commit of step {stop - 1} is what the steps {first}:{stop} give")
     what = f"signed the commit {signed}; from the state before step {first} that the author signed comes {right}"
     return subject.accuse(stop - 1, None, what)
 
@@ -63,7 +66,7 @@ def _initial(subject: Subject) -> Accusation:
     trace, _ = compute_trace(layout, NumpyDevice(), inputs, stored=initial_tree(objects, spec))
     right = trace.addresses[layout.last]
     if signed == right:
-        raise EvidenceError("the run starts from the state that the job gives, as it should")
+        raise NotWrongError("the run starts from the state that the job gives, as it should")
     return subject.accuse(None, None, f"signed that the run starts from {signed}, the job gives {right}")
 
 
@@ -80,13 +83,11 @@ def _compute(layout: Layout, inputs: State, step: int, keep: tuple[int, ...]) ->
 
 def _check_inputs(layout: Layout, inputs: State) -> None:
     """Raise EvidenceError for inputs of other types than the graph's, and for a step too large for this machine."""
-    needed = 0
     for leaf in layout.leaves:
-        needed = max(needed, 0 if leaf.type is None else leaf.type.size_bytes)
         if leaf.kind == "input":
             if leaf.place not in inputs:
                 raise EvidenceError(f"the graph takes {leaf.place}, which the job does not give")
             if type_of(inputs[leaf.place]) != leaf.type:
                 raise EvidenceError(f"{leaf.place} is {type_of(inputs[leaf.place])}, want {leaf.type}")
-    if needed > free_memory_bytes():
-        raise EvidenceError(f"the step has a value of {size_text(needed)}, more than this machine has free")
+    if peak_size_bytes(layout) > free_memory_bytes():
+        raise EvidenceError(f"the step needs {size_text(peak_size_bytes(layout))}, more than this machine has free")

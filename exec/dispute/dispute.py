@@ -16,7 +16,7 @@ from samebits.exec.dispute.referee import Computed, Referee
 from samebits.exec.dispute.report import CONTRADICTS, LIED, DisputeReport, Finding
 from samebits.exec.dispute.search import Gap, agreed_steps, find_gap, narrow
 from samebits.exec.dispute.side import ConvictedError, FailedSideError, Side, Traffic
-from samebits.exec.errors import CannotTraceError, EvidenceError, RunError
+from samebits.exec.errors import CannotTraceError, EvidenceError, NotWrongError, RunError
 from samebits.exec.machine import State, load_spec
 from samebits.exec.trace import Layout, init_layout, step_layout
 from samebits.ledger.bodies import TraceLevel
@@ -209,8 +209,10 @@ class _Court:
         finding = self._finding(side)
         try:
             finding.accusation = check_evidence(evidence)
+        except NotWrongError:
+            finding.cleared = True
         except EvidenceError as error:
-            finding.cleared, finding.reason = True, finding.reason or str(error)
+            finding.reason = finding.reason or f"can't be judged here: {error}"
         else:
             finding.evidence = evidence
             finding.verdict, finding.reason = finding.verdict or verdict, finding.reason or str(finding.accusation)

@@ -17,7 +17,7 @@ from samebits.exec.dispute.signed import CommitProof, LeafProof
 from samebits.exec.errors import EvidenceError
 
 MAGIC: Final = b"samebits evidence 1\n"
-MAX_HEAD_SIZE_BYTES: Final = 16 << 20
+MAX_HEAD_SIZE_BYTES: Final = 8 << 20
 MAX_SIZE_BYTES: Final = 1 << 30
 _LENGTH_SIZE_BYTES: Final = 4
 _MAX_PROOF_LENGTH: Final = 64

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from samebits.cas import Digest, Node, encode_node, hash_blob, node_address
 from samebits.exec.dispute.evidence import Evidence
@@ -132,7 +132,7 @@ class LeafCase:
         proofs = {number: side.leaf(trace, number) for number in (index, *leaf.operands)}
         addresses = {number: check_leaf(trace.body, number, proof)[1] for number, proof in proofs.items()}
         objects = side.objects.copy()
-        fields: dict[str, object] = {"trace": trace.entry, "leaf": index, "leaves": proofs}
+        fields: dict[str, Any] = {"trace": trace.entry, "leaf": index, "leaves": proofs}
         tensors = [operand for operand in leaf.operands if self.layout.leaves[operand].type is not None]
         if leaf.kind in ("launch", "commit") and tensors:
             self._add_values(objects, tensors, addresses)
@@ -140,7 +140,7 @@ class LeafCase:
             fields |= self._add_input(objects, leaf)
         return side.evidence("leaf", objects, **fields)
 
-    def _add_input(self, objects: Objects, leaf: Leaf) -> dict[str, object]:
+    def _add_input(self, objects: Objects, leaf: Leaf) -> dict[str, Any]:
         side, step = self.tree.side, self.tree.trace.body.first_step
         name = leaf.place.removeprefix(INPUT)
         if self.tree.trace.body.level == "init":

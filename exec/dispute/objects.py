@@ -42,9 +42,9 @@ class BlobPart:
 class Objects:
     """Encoded nodes, blobs, and parts of blobs."""
 
-    nodes: dict[Digest, bytes] = field(default_factory=dict)
-    blobs: dict[Digest, bytes] = field(default_factory=dict)
-    parts: dict[Digest, BlobPart] = field(default_factory=dict)
+    nodes: dict[Digest, bytes] = field(default_factory=dict, repr=False)
+    blobs: dict[Digest, bytes] = field(default_factory=dict, repr=False)
+    parts: dict[Digest, BlobPart] = field(default_factory=dict, repr=False)
 
     def copy(self) -> Objects:
         """Return a copy to which more can be added."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from samebits.cas import CasError, Digest
 from samebits.cas.digest import hash_node
@@ -139,12 +139,12 @@ class Side:
             raise FailedSideError(self, BAD_ANSWER, f"the state before step {step} does not have its address")
         return encoded
 
-    def evidence(self, kind: EvidenceKind, objects: Objects | None = None, **fields: object) -> Evidence:
+    def evidence(self, kind: EvidenceKind, objects: Objects | None = None, **fields: Any) -> Evidence:
         """Return evidence against this side."""
         run = encode_entry(self.prover.chain.run)
-        return Evidence(kind, run, self.objects if objects is None else objects, **fields)  # type: ignore[arg-type]
+        return Evidence(kind, run, self.objects if objects is None else objects, **fields)
 
-    def before(self, step: int) -> dict[str, object]:
+    def before(self, step: int) -> dict[str, Any]:
         """Return what shows in evidence which state this side signed before a step."""
         segment = self.segment_of(step)
         if segment.body.first_step == step:
@@ -173,7 +173,7 @@ class Side:
             self._convict("number", steps=(step, step + 1), after=proof)
         return commit, proof
 
-    def _convict(self, kind: EvidenceKind, **fields: object) -> None:
+    def _convict(self, kind: EvidenceKind, **fields: Any) -> None:
         raise ConvictedError(self, self.evidence(kind, **fields))
 
     def _ask(self, question: Callable[[], T], level: Level) -> T:

@@ -90,7 +90,7 @@ class FalseMachine(JobMachine):
     ) -> None:
         device = NumpyDevice() if alter is None else FalseDevice(alter)
         self._at, self._change = at, inputs
-        super().__init__(put_job(job, store), store, device)  # type: ignore[arg-type]
+        super().__init__(put_job(job, store), store, device)
         if isinstance(device, FalseDevice):
             device.lying = at(-1)
 

@@ -129,18 +129,16 @@ def test_a_swapped_batch_is_named(stores: Stores) -> None:
     assert (accusation.step, accusation.place) == (6, "input/batch/x")
 
 
-def test_another_state_than_the_agreed_one_is_named(stores: Stores) -> None:
+@pytest.mark.parametrize("at", [10, 12])  # the state is what a segment starts from, or in a commit
+def test_another_state_than_the_agreed_one_is_named(stores: Stores, at: int) -> None:
     job = make_job()
 
     def other(machine: JobMachine, t: int, inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs | {"state/w": nudge(inputs["state/w"])}
 
-    for at in (10, 12):  # the state is what a segment starts from, or in a commit
-        a = Author(stores[0], job, FalseMachine(job, stores[0], at=lambda t, at=at: t == at, inputs=other))
-        b = Author(stores[1], job)
-        accusation = convicted(dispute(a.prover(), b.prover()), "A")
-        assert (accusation.step, accusation.place) == (at, "input/state/w")
-        break
+    a = Author(stores[0], job, FalseMachine(job, stores[0], at=lambda t: t == at, inputs=other))
+    accusation = convicted(dispute(a.prover(), Author(stores[1], job).prover()), "A")
+    assert (accusation.step, accusation.place) == (at, "input/state/w")
 
 
 def scheduled_job() -> Job:
