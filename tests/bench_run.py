@@ -57,6 +57,7 @@ def main() -> None:
         for way, cadence in ways.items():
             with tempfile.TemporaryDirectory() as folder:
                 times[way].append(seconds_of(job, Path(folder), options.device, *cadence))
+            print(f"{way}: {times[way][-1] / (options.steps - WARM_UP) * 1e3:.1f} ms a step", flush=True)
     plain = statistics.median(times["no checkpoint"])
     print("| run | time of a step | against none |\n|---|---|---|")
     for way, taken in times.items():

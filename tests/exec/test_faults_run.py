@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ STEPS, EVERY = 240, 3
 RUNS, KILLS = 5, 10
 IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 MIB = 1 << 20
+Record = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
@@ -75,21 +76,23 @@ def one_line(path: Path) -> str:
 
 @pytest.mark.parametrize("seed", range(RUNS))
 def test_kill_and_resume(
-    workers: Zygote, undisturbed: samebits.Run, tmp_path: Path, seed: int, record_property: pytest.RecordProperty
+    workers: Zygote,
+    undisturbed: samebits.Run,
+    tmp_path: Path,
+    seed: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Killed at random moments, again and again, and resumed each time: nothing is lost, nothing is there twice."""
     random_s = random.Random(seed)
     samebits.save_job(make_job(steps=STEPS), tmp_path / "line.job", embed="all")
     store, output = tmp_path / "store", str(tmp_path / "said")
-    arguments = ("run", str(tmp_path / "line.job"), "--resume", "--store", str(store))
-    arguments = (*arguments, "--checkpoint-every", str(EVERY))
+    arguments = ["run", str(tmp_path / "line.job"), "--resume", "--store", str(store), "--checkpoint-every", str(EVERY)]
     kills = 0
-    for _ in range(KILLS):
+    while kills < KILLS:  # a run that is complete is followed by another
         (outcome,) = workers.kill([("command", (output, None, *arguments))], [random_s.uniform(0.0, 0.7)])
         kills += outcome.status == KILLED
         assert outcome.status == KILLED or exit_code(outcome) == 0, Path(output + ".err").read_text()
     assert exit_code(workers.run("command", output, None, *arguments)) == 0, Path(output + ".err").read_text()
-    assert kills >= KILLS // 2
     record_property("faults", kills)
     with Store(store) as opened, Log.open(log_directory(opened), read_only=True) as log:
         log.audit().check()

@@ -173,12 +173,12 @@ def test_error_of_the_writer_stops_the_run(store: Store, monkeypatch: pytest.Mon
 
     def slow(done: int, total: int, metrics: Mapping[str, float]) -> None:
         steps.append(done)
-        time.sleep(0.02)
+        time.sleep(0.1)
 
     monkeypatch.setattr(SegmentWriter, "add_segment", fail_once)
     with pytest.raises(OSError, match="No space") as caught:
         samebits.run(make_job(), store, checkpoint_every=5, progress=slow)
-    assert 10 <= steps[-1] < STEPS
+    assert 10 <= steps[-1] < 15  # where the next segment would be handed over
     assert "kept: all steps before 5" in caught.value.__notes__[0]
     monkeypatch.undo()
     run = read_log(store).runs()[-1].run_address
@@ -221,7 +221,7 @@ def test_background_writer_keeps_the_order_and_gives_errors_once() -> None:
         for i in range(20):
             writer.submit(lambda i=i: done.append(i))  # type: ignore[misc]
         writer.wait()
-        writer.submit(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+        writer.submit(lambda: 1 / 0)  # type: ignore[arg-type]
         with pytest.raises(ZeroDivisionError):
             writer.wait()
         writer.check()
