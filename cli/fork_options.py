@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from samebits.cas import Digest, Store
-from samebits.cli.options import open_existing_store
 from samebits.cli.output import CommandError
 from samebits.exec.fork import Changes, Fork, fork_run
 from samebits.exec.job import Job
 from samebits.exec.ledger_wait import Notice
-from samebits.exec.run_places import RunPlace, StorePlace
+from samebits.exec.place_opening import open_run_place
 from samebits.exec.run_reference import parse_run_reference
 
 
@@ -31,15 +29,8 @@ def fork_named(
 ) -> Fork:
     """Return the job that goes on from what ``--from`` names: ``RUN@STEP`` or ``PLACE/RUN@STEP``."""
     reference = parse_run_reference(named)
-    with contextlib.ExitStack() as stack:
-        place = _open_place(reference.place, store, stack)
+    with open_run_place(reference.place, store) as place:
         return fork_run(reference, place, store, job=job, changes=changes, device=device, notice=notice)
-
-
-def _open_place(place: str | None, store: Store, stack: contextlib.ExitStack) -> RunPlace:
-    if place is None:
-        return StorePlace(store, is_own=True)
-    return StorePlace(stack.enter_context(open_existing_store(Path(place))))
 
 
 def _split(option: str, text: str, wanted: str) -> tuple[str, str]:

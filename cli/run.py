@@ -9,11 +9,11 @@ from typing import Annotated, TypedDict
 import typer
 
 from samebits.cas import CasError, Digest, Store, references
-from samebits.cas.remotes import StoreRemote
+from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.transfer import pull
 from samebits.cli.fork_options import fork_named, parse_changes
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
-from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_existing_store, open_store
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store
 from samebits.cli.output import CommandError, command, print_fields, print_json, print_metrics, printable, stderr
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
@@ -57,7 +57,7 @@ def run_command(
         typer.Option(
             "--from",
             metavar="[PLACE/]RUN@STEP",
-            help="Go on from the state of a run after STEP steps. PLACE: another store's folder.",
+            help="Go on from the state of a run after STEP steps. PLACE: a store's folder, URL, archive.",
         ),
     ] = None,
     steps: Annotated[
@@ -75,8 +75,10 @@ def run_command(
         int | None, typer.Option(min=0, help="With --from: another seed of keys and batches.", metavar="N")
     ] = None,
     source: Annotated[
-        Path | None,
-        typer.Option("--source", metavar="DIR", help="Another store, from which missing objects are fetched by hash."),
+        str | None,
+        typer.Option(
+            "--source", metavar="REMOTE", help="A store, or any remote, from which the job is fetched by hash."
+        ),
     ] = None,
     key: KeyOption = None,
     paranoid: Annotated[
@@ -112,7 +114,7 @@ def run_command(
         if may_be_run and run_address is None and source is None and not opened.has(Digest.parse(str(job))):
             raise CommandError(f"{job} is neither a run in the ledger of {opened.path} nor a job in the store")
         if source is not None and found is not None and run_address is None:
-            _fetch(found, opened, stack.enter_context(open_existing_store(source)))
+            _fetch(found, opened, stack.enter_context(contextlib.closing(open_remote(source))))
         origin = None
         if parent is not None:
             fork = fork_named(parent, opened, found, changes, device, _say)
@@ -160,11 +162,11 @@ def _is_address(text: str) -> bool:
     return not Path(text).exists()
 
 
-def _fetch(job: Job | Digest, store: Store, source: Store) -> None:
-    """Fetch what a job names from another store."""
+def _fetch(job: Job | Digest, store: Store, source: Remote) -> None:
+    """Fetch what a job names from elsewhere."""
     put_job(job, store)
     needed = [job] if isinstance(job, Digest) else references(job.spec.to_node())
-    pull(StoreRemote(source), store, needed)
+    pull(source, store, needed)
 
 
 def report(result: Run, fault_rate: float, *, as_json: bool) -> None:
