@@ -76,9 +76,7 @@ def run_command(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(
-            "--source", metavar="REMOTE", help="A store, or any remote, from which the job is fetched by hash."
-        ),
+        typer.Option("--source", metavar="REMOTE", help="A store, or any remote, that has the job."),
     ] = None,
     key: KeyOption = None,
     paranoid: Annotated[
