@@ -12,10 +12,11 @@ from functools import partial
 from typing import Final
 
 from samebits.cas.digest import Digest
-from samebits.cas.environment import OBJECTS, ROWS, UNFINISHED, Environment, Transaction
+from samebits.cas.environment import OBJECTS, ROWS, UNFINISHED, Environment
 from samebits.cas.errors import DamagedObjectError
 from samebits.cas.records import decode_record, row_key, touch_record
 from samebits.cas.row_values import forget_row
+from samebits.cas.transaction import Transaction
 
 _MARKED_AT_ONCE: Final = 10_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from samebits.cas.locks import GATE
 
@@ -26,6 +26,12 @@ def find_fault(directory: Path) -> str | None:
     if data.stat().st_size == 0 and (directory / GATE).exists():
         return f"{DATA_NAME} is empty"
     return None
+
+
+def needed_bytes(env: Any) -> int:
+    """Return how long the data file of an open environment must be: touching a page that is missing is SIGBUS."""
+    needed: int = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    return needed
 
 
 def reserve_lock_file(directory: Path) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from samebits.cas.digest import Digest
+from samebits.cas.durable_files import sync_folder
 from samebits.cas.encoding import Value
 from samebits.cas.errors import FileError, FileFormatError, NodeError
-from samebits.cas.files import errors_named, put_file, read_file, refuse_inside, sync_folder
+from samebits.cas.files import errors_named, put_file, read_file, refuse_inside
 from samebits.cas.node import Node
 from samebits.cas.store import Store
 from samebits.cas.tree import check_name

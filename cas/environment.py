@@ -13,18 +13,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
 
-from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, reserve_lock_file
+from samebits.cas.database_files import DATA_NAME, MAX_READERS, find_fault, needed_bytes, reserve_lock_file
 from samebits.cas.encoding import decode, encode
 from samebits.cas.errors import FULL_CODES, EncodingError, StoreError, StoreFullError, file_system_error
 from samebits.cas.locks import USERS, Gate, Lease, open_lock
 from samebits.cas.shared import SharedEnvironment, acquire, release
+from samebits.cas.transaction import Transaction
 from samebits.cas.upgrade import OLD_FORMAT_RECORD, upgrade_records
 
 OBJECTS: Final = "objects"
@@ -47,61 +46,6 @@ _TABLES: Final = (*_OLD_TABLES, SUBTREES, LEASES, UNFINISHED, TOUCHES)
 _MAX_UNWRITTEN_PAGES: Final = 16
 
 R = TypeVar("R")
-
-
-@dataclass(slots=True)
-class Transaction:
-    """Reads and writes of one LMDB transaction. A memoryview it gives out is valid only until the transaction ends."""
-
-    handle: Any  # lmdb.Transaction
-    tables: dict[str, Any]
-
-    def get(self, table: str, key: bytes) -> memoryview | None:
-        """Return the value of a key, or None."""
-        value: memoryview | None = self.handle.get(key, db=self.tables[table])
-        return value
-
-    def has(self, table: str, key: bytes) -> bool:
-        """Return whether a key is there."""
-        return self.handle.get(key, db=self.tables[table]) is not None
-
-    def put_new(self, table: str, key: bytes, value: bytes | bytearray | memoryview) -> bool:
-        """Write a value unless the key is there; return whether it was written."""
-        return bool(self.handle.put(key, value, overwrite=False, db=self.tables[table]))
-
-    def put(self, table: str, key: bytes, value: bytes | bytearray | memoryview) -> None:
-        """Write a value in place of any other."""
-        self.handle.put(key, value, db=self.tables[table])
-
-    def delete(self, table: str, key: bytes) -> bool:
-        """Delete a key; return whether it was there."""
-        return bool(self.handle.delete(key, db=self.tables[table]))
-
-    def scan(self, table: str, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` (key, value) in key order, from the first key behind `after`."""
-        return list(islice(self.walk(table, None if after is None else after + b"\0"), limit))
-
-    def walk(self, table: str, first: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (key, value) in key order, from the first key that is not before `first`."""
-        for key, value in self._cursor(table, first, values=True):
-            yield bytes(key), bytes(value)
-
-    def keys(self, table: str, first: bytes | None = None) -> Iterator[bytes]:
-        """Yield keys in order, from the first one that is not before `first`."""
-        return map(bytes, self._cursor(table, first, values=False))
-
-    def entries(self, table: str) -> int:
-        """Return how many keys a table has."""
-        return int(self.handle.stat(self.tables[table])["entries"])
-
-    def clear(self, table: str) -> None:
-        """Delete every key of a table."""
-        self.handle.drop(self.tables[table], delete=False)
-
-    def _cursor(self, table: str, first: bytes | None, *, values: bool) -> Iterator[Any]:
-        with self.handle.cursor(db=self.tables[table]) as cursor:
-            if cursor.first() if first is None else cursor.set_range(first):
-                yield from cursor.iternext(keys=True, values=values)
 
 
 class Environment:
@@ -398,7 +342,7 @@ def _check_length(path: Path, env: Any, data: Path, *, writable: bool) -> None:
 
     A transaction that frees the last pages it took may leave a few unwritten; the file is filled up for them.
     """
-    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    needed = needed_bytes(env)
     missing = needed - data.stat().st_size
     if missing <= 0:
         return
@@ -406,7 +350,9 @@ def _check_length(path: Path, env: Any, data: Path, *, writable: bool) -> None:
     if not (few and writable and hasattr(os, "posix_fallocate")):
         raise StoreError(path, f"is damaged: {data.name} lacks its last {missing} bytes")
     with data.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), needed - 1, 1)  # never shortens, whatever another process does
+        os.posix_fallocate(
+            file.fileno(), file.seek(0, os.SEEK_END) + missing - 1, 1
+        )  # never shortens, whatever another process does
 
 
 def _describe_format(record: bytes | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from samebits.cas.digest import Digest
+from samebits.cas.durable_files import sync_folder
 from samebits.cas.errors import FileError, FileFormatError, ObjectKindError
 from samebits.cas.formats import WEIGHTS_KIND, plan_file, put_planned, weights_parts
 from samebits.cas.store import Store
@@ -152,15 +153,6 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -33,7 +33,6 @@ from samebits.cas.environment import (
     TOUCHES,
     UNFINISHED,
     Environment,
-    Transaction,
 )
 from samebits.cas.errors import CasError, DamagedObjectError, DigestMismatchError, EncodingError, StoreError
 from samebits.cas.locks import alone, living_leases, only_collector
@@ -44,6 +43,7 @@ from samebits.cas.records import ObjectRecord, decode_record
 from samebits.cas.row_values import forget_row
 from samebits.cas.store import Store
 from samebits.cas.sweep_order import parents_first
+from samebits.cas.transaction import Transaction
 
 GRACE_S: Final = 24 * 3600.0
 WAIT_S: Final = 60.0  # how long a slice waits for open batches

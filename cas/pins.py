@@ -12,8 +12,9 @@ from typing import Final
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
 from samebits.cas.encoding import encode
-from samebits.cas.environment import COLLECTING_KEY, LEASES, META, OBJECTS, PINS, TOUCHES, Transaction
+from samebits.cas.environment import COLLECTING_KEY, LEASES, META, OBJECTS, PINS, TOUCHES
 from samebits.cas.errors import ObjectNotFoundError, StoreError
+from samebits.cas.transaction import Transaction
 
 MAX_NAME_SIZE_BYTES: Final = 400  # LMDB's keys have at most 511
 _SCAN_PINS: Final = 1000

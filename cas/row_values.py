@@ -18,11 +18,12 @@ from typing import Final
 from blake3 import blake3
 
 from samebits.cas.digest import Buffer
-from samebits.cas.environment import ROWS, SUBTREES, Environment, Transaction
+from samebits.cas.environment import ROWS, SUBTREES, Environment
 from samebits.cas.parallel import run_ahead
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, row_key
 from samebits.cas.row_buffers import equal_bytes, give_buffer, take_buffer
 from samebits.cas.subtree import subtree_value
+from samebits.cas.transaction import Transaction
 
 _VALUE_SIZE_BYTES: Final = 32
 _CHECK_SIZE_BYTES: Final = 8

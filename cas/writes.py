@@ -25,7 +25,6 @@ from samebits.cas.environment import (
     TOUCHES,
     UNFINISHED,
     Environment,
-    Transaction,
 )
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, ObjectNotFoundError, StoreError
 from samebits.cas.locks import Gate, Visit
@@ -40,6 +39,7 @@ from samebits.cas.records import (
 from samebits.cas.row_buffers import equal_bytes, give_buffer, kept_data
 from samebits.cas.row_values import MeasuredRow, measure_row
 from samebits.cas.subtree import root_address
+from samebits.cas.transaction import Transaction
 
 FLUSH_SIZE_BYTES: Final = 32 << 20  # the most that one transaction writes
 _LOOK_ROWS: Final = 64  # how often a put that has nothing to write looks whether a collection waits

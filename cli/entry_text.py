@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samebits.cli.output import readable
+from samebits.cli.output import readable, time_text
 from samebits.cli.trusting import author_text
 from samebits.ledger import Entry, SignatureError, Trust, VerdictBody, check_entry_signature, entry_address
 
@@ -34,7 +34,8 @@ def entry_line(index: int, entry: Entry, known: Trust) -> str:
         by = "by " + author_text(known, entry.author, entry.kind)
     else:
         by = f"SIGNATURE DOES NOT VERIFY  claims {entry.author.hex()[:12]}…"
-    return f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}  {by}  {shown}"
+    at = "" if entry.time is None else f"  {time_text(entry.time)}"  # as the author claims
+    return f"{index:>5}  {entry.kind:<7}  {entry_address(entry)}{at}  {by}  {shown}"
 
 
 def _is_signed(entry: Entry) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable
-from samebits.cli.trusting import TrustOption, trust_path
+from samebits.cli.trusting import TrustOption, load_verifier, trust_path
 from samebits.exec.author import AUTHOR_NAME, author_key_path
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import KeyFileError, SigningKey, Trust, TrustedKey, VerifierKey
@@ -73,7 +73,10 @@ def show_command(store: StoreOption = None, trust: TrustOption = None, json: Jso
 @app.command("trust")
 @command
 def trust_command(
-    vkey: Annotated[str | None, typer.Argument(help="A verifier key, as `key show` prints it.", metavar="VKEY")] = None,
+    vkey: Annotated[
+        str | None,
+        typer.Argument(help="A verifier key, as `key show` prints it, or a file of it (log.pub).", metavar="VKEY|FILE"),
+    ] = None,
     role: Annotated[
         str | None,
         typer.Option("--as", metavar="ROLE", help=f"One of {', '.join(ROLES)}. Default: by its name."),
@@ -125,7 +128,7 @@ def untrust_command(
 def _parse(vkey: str) -> VerifierKey:
     if vkey.startswith("PRIVATE+KEY+"):
         raise CommandError("this is a private key; trust its public half, as `samebits key show` prints it")
-    return VerifierKey.parse(vkey)
+    return load_verifier(vkey)
 
 
 def _print_trusted(path: Path, keys: tuple[TrustedKey, ...], *, as_json: bool) -> None:

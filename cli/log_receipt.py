@@ -12,14 +12,13 @@ from samebits.cas.files import replacing_file
 from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
+from samebits.cli.trusting import TrustOption, author_text, load_trust, load_verifier
 from samebits.exec.runner import LEDGER_FOLDER
 from samebits.ledger import Log, RunBody, RunNotFoundError, SegmentBody, VerifierKey
 from samebits.ledger.cosigned import CosignedCheckpoint, open_cosigned
 from samebits.ledger.policy import Policy, PolicyLog
 from samebits.ledger.proof_file import MAX_PROOF_SIZE_BYTES, format_proof, parse_proof
 from samebits.ledger.receipt import Receipt, check_receipt, make_receipt
-
-_MAX_KEY_SIZE_BYTES = 4096
 
 
 @command
@@ -75,6 +74,8 @@ def check_command(
         typer.Option("--key", metavar="VKEY|FILE", help="The log's verifier key, or a file of it (log.pub)."),
     ] = None,
     policy: PolicyOption = None,
+    store: StoreOption = None,
+    trust: TrustOption = None,
     json: JsonOption = False,
 ) -> None:
     """Check a receipt without the log: who says what, in which log, at which place, seen by which witnesses.
@@ -84,10 +85,15 @@ def check_command(
     """
     if key is None and policy is None:
         raise CommandError("name whom to believe: --key with the log's key, or --policy")
-    log_key = None if key is None else _load_log_key(key)
+    log_key = None if key is None else load_verifier(key)
     rule = _policy_of(log_key) if policy is None else load_policy(policy)
     checked = check_receipt(parse_proof(read_file(receipt, MAX_PROOF_SIZE_BYTES)), rule, log_key)
     fields = {"receipt": "verified", **_entry_fields(checked), **_place_fields(checked)}
+    known, author = load_trust(trust, store_path(store)), checked.entry.author
+    if json:
+        fields["author_name"] = known.author_name(author)
+    elif known.author_name(author) is not None:
+        fields["author"] = f"{author_text(known, author, checked.entry.kind)}, {author.hex()}"
     fields |= witness_fields(checked.cosigned, as_json=json)
     print_json(fields) if json else print_fields(fields)
 
@@ -141,11 +147,3 @@ def _place_fields(checked: Receipt) -> dict[str, object]:
 def _policy_of(log_key: VerifierKey | None) -> Policy:
     """Return the policy that believes one log, and needs no witness."""
     return Policy(() if log_key is None else (PolicyLog(log_key),))
-
-
-def _load_log_key(text: str) -> VerifierKey:
-    """Return the key that is given as a text, or stands in the file of this name."""
-    path = Path(text)
-    if path.is_file():
-        text = read_file(path, _MAX_KEY_SIZE_BYTES).decode(errors="replace").removesuffix("\n")
-    return VerifierKey.parse(text)

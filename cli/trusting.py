@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import platformdirs
 import typer
 
+from samebits.cli.options import read_file
 from samebits.cli.output import printable
 from samebits.exec.author import own_public
-from samebits.ledger import SigningKey, Trust, load_key
+from samebits.ledger import SigningKey, Trust, VerifierKey, load_key
 from samebits.ledger.bodies import EntryKind
+
+_MAX_KEY_SIZE_BYTES: Final = 4096
 
 TrustOption = Annotated[
     Path | None,
@@ -41,6 +44,14 @@ def load_trust(given: Path | None, store: Path) -> Trust:
 def load_given_key(given: Path | None) -> SigningKey | None:
     """Read the private key that the user named, None for none; raises KeyFileError."""
     return None if given is None else load_key(given)
+
+
+def load_verifier(given: str) -> VerifierKey:
+    """Return the verifier key that is given as a text, or stands in the file of this name; raises NoteFormatError."""
+    path = Path(given)
+    if path.is_file():
+        given = read_file(path, _MAX_KEY_SIZE_BYTES).decode(errors="replace").removesuffix("\n")
+    return VerifierKey.parse(given)
 
 
 def author_text(trust: Trust, author: bytes, kind: EntryKind) -> str:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from samebits.cas.durable_files import sync_folder
 from samebits.cas.locks import open_exclusive
 
 _THREADS: Final = 8
@@ -126,15 +127,6 @@ def make_folder(folder: Path) -> None:
     """Make a folder with those above it, and their names durable; raises OSError."""
     for changed in _make_folder(folder):
         sync_folder(changed)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> set[Path]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import lmdb
 
-from samebits.cas.database_files import DATA_NAME, MAX_READERS, reserve_lock_file
+from samebits.cas.database_files import DATA_NAME, MAX_READERS, needed_bytes, reserve_lock_file
 from samebits.cas.encoding import Value, decode, encode
 from samebits.cas.errors import EncodingError
 from samebits.cas.shared import SharedEnvironment, acquire, release
@@ -187,17 +187,11 @@ def _open_environment(directory: Path) -> SharedEnvironment:
                 raise
             continue
         try:
-            _check_length(directory, env)
+            if (directory / DATA_NAME).stat().st_size < needed_bytes(env):
+                raise OSError(f"{DATA_NAME} is shorter than it says")
             env.reader_check()
         except BaseException:
             env.close()
             raise
         return SharedEnvironment(env, {}, read_only=False)
     raise AssertionError("there is no map size to try")
-
-
-def _check_length(directory: Path, env: Any) -> None:
-    """Refuse a data file that ends before its last page: touching what is missing would kill the process (SIGBUS)."""
-    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if (directory / DATA_NAME).stat().st_size < needed:
-        raise OSError(f"{DATA_NAME} is shorter than it says")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from samebits.cas.durable_files import sync_folder
 from samebits.ledger.errors import KeyFileError, NoteFormatError
 from samebits.ledger.keys import SigningKey
 from samebits.ledger.regular_file import read_regular
@@ -93,16 +94,7 @@ def write_key(path: Path, text: str) -> bool:
                 return False
         finally:
             temporary.unlink()
-        sync_directory(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(path, f"cannot be written: {error.strerror}") from error
     return True
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

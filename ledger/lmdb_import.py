@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import lmdb
 
-from samebits.ledger.durable import sync_folder
+from samebits.cas.database_files import needed_bytes
+from samebits.cas.durable_files import sync_folder
 from samebits.ledger.errors import StorageError
 
 FORMAT: Final = b"samebits log v1"
@@ -40,7 +41,8 @@ def read_lmdb_log(directory: Path) -> tuple[list[bytes], bytes | None]:
     try:
         # nobody writes: older versions hold no lock that matters while this one has the log's
         with lmdb.open(os.fsencode(directory), map_size=size + _SPARE_BYTES, readonly=True, lock=False) as env:
-            _check_length(directory, env, size)
+            if (missing := needed_bytes(env) - size) > 0:
+                raise StorageError(directory, f"damaged: {DATA_NAME} lacks its last {missing} bytes")
             with env.begin() as transaction:
                 return _read(directory, transaction)
     except lmdb.Error as error:
@@ -70,10 +72,3 @@ def _read(directory: Path, transaction: Any) -> tuple[list[bytes], bytes | None]
             raise StorageError(directory, f"{DATA_NAME} lacks entry {index}")
         entries.append(entry)
     return entries, note
-
-
-def _check_length(directory: Path, env: Any, size_bytes: int) -> None:
-    """Refuse a file that ends before its last page: touching what is missing would kill the process (SIGBUS)."""
-    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    if needed > size_bytes:
-        raise StorageError(directory, f"damaged: {DATA_NAME} lacks its last {needed - size_bytes} bytes")

@@ -9,13 +9,13 @@ Example of ``log.pub``: ``samebits.local/log/21fe31dfa154a261+04ee55d4+AddamAGCs
 from __future__ import annotations
 
 import os
-import secrets
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from samebits.cas.durable_files import replace_file
 from samebits.ledger.errors import KeyFileError, NoteFormatError, StorageError
-from samebits.ledger.keyfile import find_key, store_key, sync_directory
+from samebits.ledger.keyfile import find_key, store_key
 from samebits.ledger.keys import SEED_SIZE_BYTES, SigningKey, VerifierKey
 from samebits.ledger.regular_file import read_regular
 from samebits.ledger.tile_source import CHECKPOINT_PATH
@@ -72,15 +72,8 @@ def load_log_verifier(directory: Path) -> VerifierKey:
 def store_log_verifier(directory: Path, key: VerifierKey) -> None:
     """Write `log.pub` if it is not there, whole or not at all; raises StorageError."""
     path = directory / PUBLIC_NAME
-    temporary = path.with_name(f".{PUBLIC_NAME}.{secrets.token_hex(8)}")
     try:
-        if path.exists():
-            return
-        with temporary.open("x") as file:
-            file.write(f"{key.vkey}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(directory)
+        if not path.exists():
+            replace_file(path, f"{key.vkey}\n".encode())
     except OSError as error:
         raise StorageError(directory, f"{PUBLIC_NAME} cannot be written: {error.strerror}") from error

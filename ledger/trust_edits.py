@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from samebits.cas.durable_files import replace_file
 from samebits.ledger.errors import TrustFileError
-from samebits.ledger.keyfile import sync_directory
 from samebits.ledger.trust import TrustedKey, parse_line, parse_trust, read_trust_text
 
 _MODE: Final = 0o644
@@ -79,15 +78,7 @@ def _editing(path: Path) -> Iterator[None]:
 def _write(path: Path, lines: list[str]) -> None:
     text = "\n".join(lines) + "\n"
     parse_trust(path, text)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            os.fchmod(file.fileno(), _MODE)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
+        replace_file(path, text.encode(), mode=_MODE)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise TrustFileError(path, f"cannot be written: {error.strerror}") from error

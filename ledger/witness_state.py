@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from samebits.cas.durable_files import replace_file, sync_folder
 from samebits.ledger.cosignature import WitnessSigningKey
 from samebits.ledger.errors import KeyFileError, StorageError
-from samebits.ledger.keyfile import read_key, sync_directory, write_key
+from samebits.ledger.keyfile import read_key, write_key
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.regular_file import read_regular
 from samebits.ledger.witness_protocol import hash_origin
@@ -86,7 +86,7 @@ class WitnessState:
     def write(self, origin: str, note: str) -> None:
         """Replace the last note of a log; it is durable when this returns. Raises StorageError. Hold the lock."""
         with self._errors_named():
-            self._write(self._log_directory(origin) / _CHECKPOINT_NAME, note.encode())
+            replace_file(self._log_directory(origin) / _CHECKPOINT_NAME, note.encode())
 
     def write_fork(self, origin: str, tree_size: int, note: bytes) -> None:
         """Keep a note that contradicts the one that was cosigned; the first 16 of a log. Raises StorageError."""
@@ -94,7 +94,7 @@ class WitnessState:
             directory = self._log_directory(origin)
             path = directory / f"fork-{tree_size}-{sha256(note).hexdigest()[:16]}"
             if not path.exists() and len(self.forks(origin)) < MAX_FORKS:
-                self._write(path, note)
+                replace_file(path, note)
 
     def forks(self, origin: str) -> list[Path]:
         """Return the files of notes that contradict what was cosigned of a log."""
@@ -111,22 +111,8 @@ class WitnessState:
         directory = self._directory / hash_origin(origin)
         if not directory.is_dir():
             directory.mkdir(exist_ok=True)
-            sync_directory(self._directory)
+            sync_folder(self._directory)
         return directory
-
-    def _write(self, path: Path, data: bytes) -> None:
-        """Write a file whole under another name, then give it its own."""
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:

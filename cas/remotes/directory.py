@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from samebits.cas.durable_files import sync_folder
 from samebits.cas.errors import RemoteError
 from samebits.cas.remotes.layout import MARKER_PATH, PINS_FOLDER
 
@@ -69,7 +70,7 @@ class DirectoryFiles:
         with self._lock:  # held throughout: who finds nothing to do must not run ahead of who is still at it
             for folder in sorted(self._unsettled):
                 try:
-                    _sync_folder(folder)
+                    sync_folder(folder)
                 except OSError as error:
                     raise self._wrap(str(folder), error) from error
             self._unsettled.clear()
@@ -118,11 +119,3 @@ def _read_up_to(descriptor: int, limit_bytes: int) -> bytes:
         pieces.append(piece)
         limit_bytes -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

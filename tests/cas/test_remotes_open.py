@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.cas.remote_places import addresses, make_objects
 
 from samebits.cas.digest import hash_blob
+from samebits.cas.durable_files import sync_folder
 from samebits.cas.errors import RemoteError
 from samebits.cas.remotes import StoreRemote, directory, open_remote
 from samebits.cas.remotes.files import FileRemote
@@ -163,11 +164,11 @@ def test_directory_syncs_the_entries_of_rows_before_a_record_names_them(
     made, path = make_objects(store), tmp_path / "remote"
     remote = open_remote(str(path), create=True)
     unsynced: set[Path] = set()
-    sync, replace = directory._sync_folder, Path.replace
+    replace = Path.replace
     records = 0
 
     def logged_sync(folder: Path) -> None:
-        sync(folder)
+        sync_folder(folder)
         unsynced.discard(folder)
 
     def logged_replace(source: Path, target: Path) -> Path:
@@ -178,7 +179,7 @@ def test_directory_syncs_the_entries_of_rows_before_a_record_names_them(
         unsynced.add(target.parent)
         return replace(source, target)
 
-    monkeypatch.setattr(directory, "_sync_folder", logged_sync)
+    monkeypatch.setattr(directory, "sync_folder", logged_sync)
     monkeypatch.setattr(Path, "replace", logged_replace)
     push(store, remote, [made.root], workers=1)
     assert (records, unsynced) == (6, set())

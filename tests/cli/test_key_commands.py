@@ -115,6 +115,14 @@ def test_trust_list_untrust(own_trust_file: Path) -> None:
     assert "no key and no name Alice" in key("untrust", "Alice", code=2).stderr
 
 
+def test_trust_takes_a_file_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "alice.pub"
+    file.write_text(f"{ALICE.verifier.vkey}\n")
+    assert [one["vkey"] for one in json_of("trust", file)["keys"]] == [ALICE.verifier.vkey]
+    file.write_text("no key\n")
+    assert "key" in key("trust", file, code=2).stderr
+
+
 def test_trust_takes_a_key_with_a_logs_name_for_a_log(tmp_path: Path) -> None:
     with Log.open(tmp_path / "ledger") as log:
         vkey = log.verifier.vkey

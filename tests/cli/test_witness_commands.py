@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,13 @@ def test_prove_and_check_a_run_with_the_key_alone(
     text = samebits_command("log", "check", receipt, "--key", log_key(store)).stdout
     assert run["final_state"] in text
     assert "witnesses" in text
+    assert checked["author_name"] is None
+    author = json_of("key", "show", "--store", store)["author_vkey"]
+    json_of("key", "trust", author, "--name", "Alice")
+    assert json_of("log", "check", receipt, "--key", key)["author_name"] == "Alice"
+    assert "Alice, " in samebits_command("log", "check", receipt, "--key", log_key(store)).stdout
+    shown = samebits_command("log", "show", "--store", store).stdout
+    assert re.search(rf"{run['run']}  20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  by ", shown)
     first = json_of("log", "prove", run["run"], "--itself", "-o", receipt, "--store", store)
     assert first["entry"] == run["run"]
     assert json_of("log", "check", receipt, "--key", log_key(store))["kind"] == "run"
