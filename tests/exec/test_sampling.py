@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from samebits.cas import Digest
+from samebits.exec import sampling
 from samebits.exec.errors import RunError
 from samebits.exec.sampling import (
     altered_segments,
@@ -150,3 +151,11 @@ def test_fractions_and_ranges_are_read_exactly_or_refused() -> None:
             parse_step_range(text)
     with pytest.raises(RunError, match="up to 10000; replay everything"):
         SampleRequest(10_001).count(20_000)
+
+
+def test_words_that_would_favour_some_numbers_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^64 = 3 * 6148914691236517205 + 1, so of the last multiple of 3 only one word is there."""
+    stream = sampling._Stream(b"")
+    words = iter([2**64 - 1, 2**64 - 1, 2**64 - 2, 7])
+    monkeypatch.setattr(stream, "_word", lambda: next(words))
+    assert (stream.below(3), stream.below(2)) == (2, 1)
