@@ -14,8 +14,8 @@ from tests.exec.small_job import make_job, step_graph
 from tests.exec.test_dispute import false_subtraction, init_job
 
 from samebits.cas import Node, Store, decode_node, encode_node, hash_blob
-from samebits.exec.canonical import graph_node
 from samebits.cas.encoding import Value
+from samebits.exec.canonical import graph_node
 from samebits.exec.commits import Commit
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
