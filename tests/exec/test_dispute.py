@@ -13,7 +13,7 @@ from tests.exec.frauds import Author, FalseMachine, nudge
 from tests.exec.small_job import changed, make_job
 
 import samebits
-from samebits.cas import Digest, Store
+from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.devices.numpy_device import NumpyDevice
@@ -27,6 +27,7 @@ from samebits.exec.errors import NoAnswerError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine
 from samebits.exec.runner import put_job
+from samebits.exec.stream import IN_ORDER, Stream
 from samebits.kernels.types import TensorType
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -468,3 +469,17 @@ def test_a_trace_on_opencl_is_that_on_numpy(stores: Stores) -> None:
     assert dispute(a, Author(stores[1], make_job()).prover()).outcome == "agree"
     accusation = convicted(dispute(a, b.prover()), "B")
     assert (accusation.step, "sub" in accusation.what) == (12, True)
+
+
+def test_evidence_on_a_batch_of_long_data_has_only_the_rows_of_1_mib_that_it_needs(stores: Stores) -> None:
+    tensors = {name: np.linspace(-1, 2, 1_000_000, dtype=np.float32) for name in "xy"}
+    for store in stores:
+        tree = put_tree(store, {name: put_tensor(store, tensor) for name, tensor in tensors.items()})
+    job = changed(make_job(steps=4), {"data": tree, "stream": Stream(8, 0, IN_ORDER)}, [])
+    a = Author(stores[0], job, FalseMachine(job, stores[0], at=lambda t: t == 2, inputs=other_batch))
+    report = dispute(a.prover(), Author(stores[1], job).prover())
+    assert (convicted(report, "A").step, report.place) == (2, "input/batch/x")
+    evidence = report.findings[0].evidence
+    assert evidence is not None
+    assert [list(part.rows) for part in evidence.objects.parts.values()] == [[0]]  # x and y are one blob
+    assert len(encode_evidence(evidence)) < 1_100_000
