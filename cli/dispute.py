@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from samebits.cas.files import replacing_file
-from samebits.cli.options import DeviceOption, JsonOption, StoreOption, read_file, store_path
+from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, read_file
 from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, print_fields, print_json, size_text, stderr
 from samebits.cli.trusting import load_given_key
 from samebits.exec.dispute.check import check_evidence
@@ -21,7 +22,7 @@ from samebits.exec.dispute.subject import Accusation
 from samebits.exec.run_reference import parse_run_reference
 from samebits.ledger import VerifierKey
 
-_RUNS = "RUN, or PLACE/RUN with a store's folder or the URL of `samebits serve`."
+_RUNS = "RUN, or PLACE/RUN with a store's folder, the URL of `samebits serve`, or any other place."
 
 
 @command
@@ -49,6 +50,8 @@ def dispute_command(
     ] = None,
     device: DeviceOption = "numpy",
     store: StoreOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find where two runs of one job part, compute that one operation, and name who lied.
@@ -61,7 +64,8 @@ def dispute_command(
     if check is not None:
         if run_a is not None:
             raise CommandError("--check takes no runs")
-        _check(check, key, as_json=json)
+        with limited(max_memory, max_seconds):
+            _check(check, key, as_json=json)
         return
     if run_a is None or run_b is None:
         raise CommandError("name two runs, or --check FILE")
@@ -71,13 +75,11 @@ def dispute_command(
     if first.step is not None or second.step is not None:
         raise CommandError("want whole runs, without @STEP")
     signer = load_given_key(author_key)
-    with contextlib.ExitStack() as stack:
-        provers = []
-        for reference in (first, second):
-            prover = open_prover(reference, store_path(store), key=signer, device=device, timeout_s=timeout)
-            stack.callback(prover.close)
-            provers.append(prover)
-        report = dispute(*provers, both=both)
+    with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_store(store))
+        sides = (open_prover(one, opened, key=signer, device=device, timeout_s=timeout) for one in (first, second))
+        a, b = (stack.enter_context(side) for side in sides)
+        report = dispute(a, b, both=both)
     written = _write(report, evidence)
     _print(report, (run_a, run_b), written, as_json=json)
     if report.outcome != "agree":

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from samebits.cas import open_remote
 from samebits.cli.cas_archive import ArchiveArgument, ArchiveOption
+from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import JsonOption, StoreOption, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, size_text
 from samebits.cli.places import LogKeyOption, OwnRunArgument, PlaceOption, RunArgument, parse_log_key, run_and_place
@@ -29,6 +30,8 @@ def pull_command(
     log_key: LogKeyOption = None,
     store: StoreOption = None,
     trust: TrustOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a run home: its entries with their proofs, its job, data, checkpoints, commits and kernels.
@@ -41,7 +44,7 @@ def pull_command(
     if place is None:
         raise CommandError("say where the run is: `samebits pull PLACE/RUN`, or --from PLACE")
     known, key = load_trust(trust, store_path(store)), parse_log_key(log_key)
-    with open_store(store) as opened, contextlib.ExitStack() as stack:
+    with limited(max_memory, max_seconds), open_store(store) as opened, contextlib.ExitStack() as stack:
         found = stack.enter_context(open_run_place(place, opened, log_key=key))
         taken = take_home(found, address, opened, progress=stack.enter_context(byte_progress("pull")))
     _report(taken, known, {"from": place}, is_key_given=key is not None, as_json=json)
@@ -92,11 +95,13 @@ def unpack_command(
     log_key: LogKeyOption = None,
     store: StoreOption = None,
     trust: TrustOption = None,
+    max_memory: MaxMemoryOption = None,
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take a run home from an archive, as `samebits pull` does from another machine; every object is verified."""
     known, key = load_trust(trust, store_path(store)), parse_log_key(log_key)
-    with open_store(store) as opened:
+    with limited(max_memory, max_seconds), open_store(store) as opened:
         with byte_progress("unpack") as progress:
             place = ArchivePlace(file, opened, key, progress)
             archived = place.archived

@@ -14,10 +14,10 @@ from samebits.exec.run_places import RunPlace
 from samebits.exec.sampling import draw_segments, hash_nonce
 from samebits.exec.selection import SampleRequest
 from samebits.exec.verdict import Drawn
-from samebits.ledger import DrawBody, Log, RunChain, Sample, SigningKey, entry_address, sign_entry
+from samebits.ledger import DrawBody, Log, RunChain, Sample, SigningKey, VerifierKey, entry_address, sign_entry
 from samebits.ledger.bodies import SAMPLE_NONCE_SIZE_BYTES
-from samebits.ledger.checkpoint import parse_checkpoint
-from samebits.ledger.note import parse_note
+from samebits.ledger.checkpoint import open_checkpoint
+from samebits.ledger.note import format_signature, parse_note
 
 
 def draw(
@@ -46,17 +46,18 @@ def draw(
         size,
         nonce=nonce,
         beacon=request.beacon,
-        checkpoint=checkpoint_text(found.checkpoint.encode()),
+        checkpoint=signed_checkpoint(found.checkpoint.encode(), found.log_key),
     )
     sample = Sample(announced, nonce, request.beacon, store.put_blob(found.checkpoint.encode()), numbers)
     return Drawn(sample, total, altered, request.fraud)
 
 
-def checkpoint_text(note: bytes) -> str:
-    """Return the text of a log's signed note, without the signatures; raises NoteFormatError for any other note."""
-    text = parse_note(note)[0]
-    parse_checkpoint(text)
-    return text
+def signed_checkpoint(note: bytes, log_key: VerifierKey) -> str:
+    """Return a log's signed note with the log's own signature alone; raises NoteFormatError, SignatureError."""
+    open_checkpoint(note, log_key)
+    text, signatures = parse_note(note)
+    own = next(one for one in signatures if (one.name, one.key_id) == (log_key.name, log_key.key_id))
+    return f"{text}\n{format_signature(own.name, own.key_id + own.signature)}"
 
 
 def _announce(chain: RunChain, nonce: bytes, size: int, log: Log, key: SigningKey) -> Digest:

@@ -63,7 +63,7 @@ class StorePlace:
 
         `log_key`: the key that the log of a run must have.
         """
-        self._store = store
+        self.store = store
         self._log_key = log_key
         self.name = str(store.path)
         self.remote: Remote | None = None if is_own else StoreRemote(store)
@@ -94,13 +94,13 @@ class StorePlace:
         if self._has_log():
             with self._open_log() as log, suppress(RunNotFoundError):
                 return make_run_proof(log, run)
-        return read_run_record(self._store, run)
+        return read_run_record(self.store, run)
 
     def close(self) -> None:
         """Do nothing: the store is somebody else's to close."""
 
     def _has_log(self) -> bool:
-        return has_log_verifier(log_directory(self._store))
+        return has_log_verifier(log_directory(self.store))
 
     def _open_log(self) -> Log:
-        return Log.open(log_directory(self._store), read_only=True)
+        return Log.open(log_directory(self.store), read_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samebits.cas import CasError, Digest, ObjectNotFoundError, Store
-from samebits.exec.drawing import checkpoint_text
+from samebits.exec.drawing import signed_checkpoint
 from samebits.exec.errors import RunError
 from samebits.exec.sampling import draw_segments, hash_nonce
 from samebits.ledger import (
@@ -27,9 +27,9 @@ from samebits.ledger import (
     VerdictBody,
     VerifierKey,
     entry_address,
-    open_checkpoint,
 )
 from samebits.ledger.checkpoint import Checkpoint, parse_checkpoint
+from samebits.ledger.note import parse_note
 
 LogKeys = Callable[[str], Iterable[VerifierKey]]  # the keys of logs of this name that the user trusts
 
@@ -96,11 +96,11 @@ class SampleChecker:
             if total is not None and announced.segments != total:
                 raise _Wrong(f"the draw was of {announced.segments} segments, the run has {total}")
             total = announced.segments if total is None else total
-        checkpoint, text, problem = self._read_checkpoint(sample.checkpoint)
+        checkpoint, signed, problem = self._read_checkpoint(sample.checkpoint)
         if self._chain is not None:
             self._check_place(checkpoint, drawn_at, entry)
-        if total is not None and entry.prev is not None:
-            self._check_numbers(sample, entry.prev, total, text)
+        if signed is not None and total is not None and entry.prev is not None:
+            self._check_numbers(sample, entry.prev, total, signed)
         if problem:
             raise _Unknown(problem)
         if self._chain is None:
@@ -136,14 +136,16 @@ class SampleChecker:
             raise _Wrong("it names a segment that the run does not have")
         return places[entry.prev] + 1
 
-    def _read_checkpoint(self, address: Digest) -> tuple[Checkpoint, str, str]:
-        """Return a stored checkpoint, its text, and why it can't be believed (empty: a key that is known signed it)."""
+    def _read_checkpoint(self, address: Digest) -> tuple[Checkpoint, str | None, str]:
+        """Return a stored checkpoint, the note as its log signed it, and why it can't be believed.
+
+        The note is None, and the reason not empty, where no known key signed it.
+        """
         if self._store is None:
             raise _Unknown("there is no store with the checkpoint")
         try:
             note = self._store.get_blob(address)
-            text = checkpoint_text(note)
-            checkpoint = parse_checkpoint(text)
+            checkpoint = parse_checkpoint(parse_note(note)[0])
         except ObjectNotFoundError:
             raise _Unknown(f"its checkpoint, blob {address}, is not in the store") from None
         except NoteFormatError as error:
@@ -154,13 +156,12 @@ class SampleChecker:
         keys = [self._log.verifier] if is_ours else list(self._trusted_keys(checkpoint.origin))
         for key in keys:
             try:
-                open_checkpoint(note, key)
+                return checkpoint, signed_checkpoint(note, key), ""
             except (SignatureError, NoteFormatError):
                 continue
-            return checkpoint, text, ""
         if is_ours:
             raise _Wrong("its checkpoint is not signed by this log")
-        return checkpoint, text, f"its checkpoint is of log {checkpoint.origin}, whose key is not trusted"
+        return checkpoint, None, f"its checkpoint is of log {checkpoint.origin}, whose key is not trusted"
 
     def _check_place(self, checkpoint: Checkpoint, drawn_at: int | None, entry: Entry) -> None:
         """Check that the checkpoint is of this log, in which the run is, and covers the draw and the last segment."""
@@ -176,7 +177,7 @@ class SampleChecker:
         if root_hash != checkpoint.root_hash:
             raise _Wrong("its checkpoint is of other entries than this log's")
 
-    def _check_numbers(self, sample: Sample, head: Digest, total: int, text: str) -> None:
+    def _check_numbers(self, sample: Sample, head: Digest, total: int, signed: str) -> None:
         try:
             drawn = draw_segments(
                 self._run,
@@ -185,7 +186,7 @@ class SampleChecker:
                 len(sample.segments),
                 nonce=sample.nonce,
                 beacon=sample.beacon,
-                checkpoint=text,
+                checkpoint=signed,
             )
         except RunError as error:
             raise _Wrong(str(error)) from None

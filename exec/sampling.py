@@ -9,8 +9,9 @@ A draw can be computed again by anyone. With integers unsigned and big endian un
          8 bytes  K, how many of them are drawn
          1 byte   length of the nonce (0 or 32), and the nonce
          1 byte   length of the beacon (0 to 64), and the beacon
-         4 bytes  length of the checkpoint's text, and the text: the three lines that the log signs (origin, tree size,
-                  root hash), with the last newline, without the signatures, to which anybody could add lines
+         4 bytes  length of the checkpoint, and the checkpoint: the signed note of the log, with the log's own signature
+                  line and no other. A verifier could compute the tree's root beforehand, but not that signature; other
+                  lines are left out since anybody may add them
 
 Numbers below m are read from the output 8 bytes at a time, little endian; one that is not below the greatest multiple
 of m up to 2^64 is passed over, else it is taken modulo m. Segments are numbered from 0 in a list; for i = 0 .. K-1 the
@@ -81,7 +82,7 @@ def hash_nonce(run: Digest, nonce: bytes) -> bytes:
 def draw_segments(
     run: Digest, head: Digest, total: int, size: int, *, nonce: bytes, beacon: bytes, checkpoint: str
 ) -> tuple[int, ...]:
-    """Return the numbers of the drawn segments, ascending; `checkpoint` is the text without signatures."""
+    """Return the numbers of the drawn segments, ascending; `checkpoint` is the note, signed by the log alone."""
     if not 1 <= size <= total:
         raise RunError(f"a sample of {size} of {total} segments: want 1 to {total}")
     text = checkpoint.encode()

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Protocol
 
 from samebits.exec.errors import RunError, one_line
+from samebits.exec.limits import Limits, current_limits, enter_worker
 from samebits.exec.segment_task import SegmentTask, failed, run_task
 from samebits.exec.verdict import DIFFERENT, SegmentResult
 
@@ -54,10 +55,11 @@ class Workers(Protocol):
 class LocalProcess:
     """One process of this machine, with its share of the cores."""
 
-    def __init__(self, threads: int) -> None:
-        """`threads`: how many its libraries may use."""
+    def __init__(self, threads: int, limits: Limits) -> None:
+        """`threads`: how many its libraries may use; `limits`: what it may take."""
         self.room = 1
         self._threads = threads
+        self._limits = limits
         self._pool: ProcessPoolExecutor | None = None
         self._processes: set[BaseProcess] = set()
 
@@ -69,7 +71,7 @@ class LocalProcess:
             except BrokenExecutor:  # it died while it had nothing to do
                 self.close()
         before = set(active_children())
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_leave_interrupts_to_parent)
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(self._limits,))
         with _thread_limit(self._threads):  # read by libraries when the process loads them
             future = self._pool.submit(run_task, task)
         self._processes = set(active_children()) - before
@@ -120,7 +122,8 @@ class Cluster:
 def local_processes(count: int) -> list[Workers]:
     """Return so many processes of this machine, which share its cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [LocalProcess(max(1, cores // count)) for _ in range(count)]
+    limits = current_limits().shared_by(count)
+    return [LocalProcess(max(1, cores // count), limits) for _ in range(count)]
 
 
 def distribute(
@@ -163,8 +166,10 @@ def distribute(
     return results
 
 
-def _leave_interrupts_to_parent() -> None:
+def _begin(limits: Limits) -> None:
+    """Begin a process: interrupts are its parent's, and it keeps to its share of the parent's limits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    enter_worker(limits)
 
 
 @contextmanager

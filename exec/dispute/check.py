@@ -35,6 +35,8 @@ def check_evidence(evidence: Evidence, *, accused: bytes | None = None) -> Accus
         check_arithmetic(spec.arithmetic)
         if run.body.steps != spec.steps:
             raise EvidenceError(f"the run says that its job has {run.body.steps} steps, it has {spec.steps}")
+        if run.body.first_step != spec.first_step:
+            raise EvidenceError(f"the run says that it begins at step {run.body.first_step}, not {spec.first_step}")
         return _CHECKS[evidence.kind](Subject(evidence, run, spec))
     except EvidenceError:
         raise

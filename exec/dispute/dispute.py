@@ -50,7 +50,7 @@ class _Court:
         self._spec = load_spec(job, self._objects)
         for prover in (a, b):
             body = prover.chain.body
-            if body.steps != self._spec.steps or body.first_step != a.chain.body.first_step:
+            if (body.first_step, body.steps) != (self._spec.first_step, self._spec.steps):
                 raise RunError(f"run {prover.chain.run_address} has other steps than its job")
             if not prover.chain.segments:
                 raise RunError(f"run {prover.chain.run_address} has no finished segment yet")

@@ -11,7 +11,7 @@ from samebits.cas.errors import RemoteError
 from samebits.cas.remotes import Remote
 from samebits.cas.remotes.http import open_http
 from samebits.cas.remotes.http_client import HttpClient
-from samebits.exec.dispute.prover import Prover, StoredProver
+from samebits.exec.dispute.prover import Prover
 from samebits.exec.dispute.questions import (
     FOLDER,
     MAX_SMALL_ANSWER_SIZE_BYTES,
@@ -20,26 +20,20 @@ from samebits.exec.dispute.questions import (
 )
 from samebits.exec.dispute.signed import LeafProof, Proof
 from samebits.exec.errors import BadAnswerError, CannotTraceError, NoAnswerError
-from samebits.ledger import RunChain, VerifierKey, decode_entry, open_checkpoint, read_chain
+from samebits.ledger import RunChain, decode_entry, read_chain
 from samebits.ledger.bodies import TraceLevel
-from samebits.ledger.errors import TileError
-from samebits.ledger.logkey import PUBLIC_NAME
-from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
-from samebits.ledger.tile_reader import TileReader
-from samebits.ledger.tile_source import CHECKPOINT_PATH, HttpSource
 
 _NOT_FOUND: Final = 404
 _MAX_LINE_BYTES: Final = 200
 
 
-def open_http_prover(url: str, run: Digest, *, timeout_s: float = 30.0) -> Prover:
-    """Return the side of a run at a URL; raises CasError, LedgerError or ExecError if there is no such run."""
-    remote = open_http(url, timeout_s=timeout_s)
-    prover = HttpProver(url, run, remote, timeout_s)
+def open_http_prover(url: str, run: Digest, *, timeout_s: float = 30.0) -> Prover | None:
+    """Return the side of a run at a URL, None if nobody there answers questions; raises CasError or ExecError."""
+    prover = HttpProver(url, run, open_http(url, timeout_s=timeout_s), timeout_s)
     if prover.has_answers():
         return prover
     prover.close()
-    return StoredProver(url, _read_published(url, run, timeout_s), open_http(url, timeout_s=timeout_s))
+    return None
 
 
 class HttpProver:
@@ -146,16 +140,3 @@ def _with_proof(value: object) -> tuple[bytes, Proof]:
             return data, tuple(map(_bytes, proof))
         case _:
             raise BadAnswerError("the answer is not bytes and a proof")
-
-
-def _read_published(url: str, run: Digest, timeout_s: float) -> RunChain:
-    """Return a run out of a log that is published as tiles, each checked up to the signed checkpoint."""
-    source = HttpSource(url, timeout_s=timeout_s)
-    try:
-        note, key = source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES), source.read(PUBLIC_NAME, MAX_NOTE_SIZE_BYTES)
-        if note is None or key is None:
-            raise TileError(url, "there is no log there")
-        reader = TileReader(source, open_checkpoint(note, VerifierKey.parse(key.decode("utf-8", "replace").strip())))
-        return read_chain(map(decode_entry, reader.entries()), run)
-    finally:
-        source.close()

@@ -1,41 +1,51 @@
-"""Where the sides of a dispute are: the runs of a store on this machine, or of a server."""
+"""Where the sides of a dispute are: in a store on this machine, at a server that answers, or anywhere a run is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from samebits.cas import Digest, Store
+from samebits.cas import Store
+from samebits.cas.remotes import StoreRemote
 from samebits.exec.author import author_key_path
 from samebits.exec.dispute.http import open_http_prover
 from samebits.exec.dispute.local import LocalProver
-from samebits.exec.dispute.prover import Prover
+from samebits.exec.dispute.prover import Prover, StoredProver
+from samebits.exec.place_opening import open_run_place
+from samebits.exec.run_places import StorePlace
 from samebits.exec.run_reference import RunReference
-from samebits.exec.runner import log_directory
-from samebits.ledger import KeyFileError, Log, RunChain, SigningKey
+from samebits.ledger import KeyFileError, SigningKey
 from samebits.ledger.keyfile import find_key
 
 
+@contextmanager
 def open_prover(
-    reference: RunReference, own: Path, *, key: SigningKey | None = None, device: str = "numpy", timeout_s: float = 30.0
-) -> Prover:
-    """Return the side that a reference names; `own` is the store that is meant where it names no place.
+    reference: RunReference,
+    own: Store,
+    *,
+    key: SigningKey | None = None,
+    device: str = "numpy",
+    timeout_s: float = 30.0,
+) -> Iterator[Prover]:
+    """Open the side that a reference names; `own` is the store that is meant where it names no place.
 
-    A store on this machine answers with `key`, or with its author's. Raises CasError, LedgerError or ExecError.
+    A store on this machine answers with `key`, or with its author's. Any other place, but a server that answers, only
+    holds the run. Raises CasError, LedgerError or ExecError.
     """
-    place = reference.place
+    place, run = reference.place, reference.run
     if place is not None and place.startswith(("http://", "https://")):
-        return open_http_prover(place, reference.run, timeout_s=timeout_s)
-    store = Store(own if place is None else Path(place), read_only=True)
-    try:
-        return LocalProver(store, _chain(store, reference.run), key or _own_key(store), device=device)
-    except BaseException:
-        store.close()
-        raise
-
-
-def _chain(store: Store, run: Digest) -> RunChain:
-    with Log.open(log_directory(store), read_only=True) as log:
-        return log.chain(run)
+        answering = open_http_prover(place, run, timeout_s=timeout_s)
+        if answering is not None:
+            with closing(answering):
+                yield answering
+            return
+    with open_run_place(place, own, timeout_s=timeout_s) as opened:
+        chain = opened.find(run).chain
+        if isinstance(opened, StorePlace):
+            yield LocalProver(opened.store, chain, key or _own_key(opened.store), device=device)
+        else:
+            yield StoredProver(opened.name, chain, opened.remote or StoreRemote(own))
 
 
 def _own_key(store: Store) -> SigningKey | None:

@@ -13,6 +13,7 @@ from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.exec.author import author_key
 from samebits.exec.commits import Commit, commit_steps, commits_node, make_commit
 from samebits.exec.devices.numpy_device import NumpyDevice
+from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.dispute.local import LocalProver
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine, State
@@ -38,6 +39,7 @@ class FalseDevice:
     name = "numpy"
 
     def __init__(self, alter: Alter) -> None:
+        self.recomputation: Recomputation | None = None
         self._numpy = NumpyDevice()
         self._alter = alter
         self.lying = False
@@ -89,20 +91,20 @@ class FalseMachine(JobMachine):
         inputs: Callable[[JobMachine, int, dict[str, Array]], dict[str, Array]] | None = None,
     ) -> None:
         device = NumpyDevice() if alter is None else FalseDevice(alter)
-        self._at, self._change = at, inputs
+        self._lies_at, self._change = at, inputs
         super().__init__(put_job(job, store), store, device)
         if isinstance(device, FalseDevice):
             device.lying = at(-1)
 
     def step_inputs(self, t: int, state: State) -> dict[str, Array]:
         if isinstance(self._device, FalseDevice):
-            self._device.lying = self._at(t)
+            self._device.lying = self._lies_at(t)
         inputs = super().step_inputs(t, state)
-        return self._change(self, t, inputs) if self._change is not None and self._at(t) else inputs
+        return self._change(self, t, inputs) if self._change is not None and self._lies_at(t) else inputs
 
     def initial_state(self) -> State:
         if isinstance(self._device, FalseDevice):
-            self._device.lying = self._at(-1)
+            self._device.lying = self._lies_at(-1)
         return super().initial_state()
 
 

@@ -20,7 +20,7 @@ from samebits.exec.author import author_key
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.commits import Commit, read_commits
-from samebits.exec.drawing import checkpoint_text
+from samebits.exec.drawing import signed_checkpoint
 from samebits.exec.errors import RunError
 from samebits.exec.retention import collect_store
 from samebits.exec.run_places import FoundRun, StorePlace
@@ -31,6 +31,8 @@ from samebits.exec.selection import SampleRequest, StepRange
 from samebits.exec.verdict import Verdict
 from samebits.ledger import DrawBody, Log, Sample, SegmentBody, SigningKey, VerdictBody, entry_address, sign_entry
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
+from samebits.ledger.errors import SignatureError
+from samebits.ledger.note import add_signatures, sign_note
 
 STEPS, EVERY = 100, 10  # Fraud's segments have 10 steps
 
@@ -359,7 +361,7 @@ def test_a_verifier_who_reports_another_draw_is_caught(store: Store, change: Cha
         announced = sign_entry(log.origin, head, DrawBody(run, hash_nonce(run, nonce), 10, 3), key, time=1)
         log.append([announced])
         note = log.checkpoint()
-        text = checkpoint_text(note.encode())
+        text = signed_checkpoint(note.encode(), log.verifier)
         drawn = draw_segments(run, head, 10, 3, nonce=nonce, beacon=b"", checkpoint=text)
         right = Sample(entry_address(announced), nonce, b"", store.put_blob(note.encode()), drawn)
         body = VerdictBody(run, 0, STEPS, "same", None, "numpy", change(right, store, log))
@@ -440,3 +442,15 @@ def test_a_prover_who_changes_the_checkpoint_changes_the_draw_but_cannot_aim_it(
         drawn.add(verdict.drawn.sample.segments)
         assert (verdict.verdict == "different") == (4 in verdict.drawn.sample.segments)
     assert len(drawn) > 1
+
+
+def test_a_draw_hangs_on_the_logs_signature_and_not_on_what_others_add(store: Store) -> None:
+    honest(store)
+    with Log.open(log_directory(store)) as log:
+        note, other = log.checkpoint(), SigningKey("witness.example", bytes(range(32)))
+        text = note.rpartition("\n\n")[0] + "\n"
+        cosigned = add_signatures(note, sign_note(text, [other]).rpartition("\n\n")[2])
+        assert cosigned != note
+        assert signed_checkpoint(cosigned.encode(), log.verifier) == note
+        with pytest.raises(SignatureError):
+            signed_checkpoint(sign_note(text, [other]).encode(), log.verifier)

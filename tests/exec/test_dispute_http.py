@@ -25,12 +25,12 @@ from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.http import open_http_prover
 from samebits.exec.dispute.local import LocalProver
-from samebits.exec.dispute.prover import StoredProver
+from samebits.exec.dispute.places import open_prover
+from samebits.exec.dispute.prover import Prover, StoredProver
 from samebits.exec.dispute.server import dispute_routes
-from samebits.exec.errors import CannotTraceError
-from samebits.exec.runner import log_directory
-from samebits.ledger import RunNotFoundError
-from samebits.ledger.server import log_routes
+from samebits.exec.errors import CannotTraceError, RunError
+from samebits.exec.run_reference import RunReference
+from samebits.exec.run_server import make_place_app
 
 Stores = tuple[Store, Store]
 
@@ -56,16 +56,21 @@ def authors(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> tuple[Author, Au
     return fraud, Author(stores[1], job)
 
 
-def application(author: Author, *, answering: bool = True, routes: tuple[Route, ...] = ()) -> Starlette:
-    answers = dispute_routes(author.store, author.key) if answering else []
-    log = log_routes(log_directory(author.store))
-    return Starlette(routes=[*routes, *answers, *log, Mount("/", make_app(author.store))])
+def application(author: Author, *, routes: tuple[Route, ...] = ()) -> Starlette:
+    return make_place_app(author.store, more=[*routes, *dispute_routes(author.store, author.key)])
+
+
+def asked(url: str, run: Digest, timeout_s: float = 30.0) -> Prover:
+    """Return the side at a server that answers."""
+    side = open_http_prover(url, run, timeout_s=timeout_s)
+    assert side is not None
+    return side
 
 
 def test_two_servers_are_judged_by_their_answers(authors: tuple[Author, Author]) -> None:
     a, b = authors
     with serving_app(application(a)) as url_a, serving_app(application(b)) as url_b:
-        sides = open_http_prover(url_a, a.run), open_http_prover(url_b, b.run)
+        sides = asked(url_a, a.run), asked(url_b, b.run)
         report = dispute(*sides)
         for side in sides:
             side.close()
@@ -77,12 +82,11 @@ def test_two_servers_are_judged_by_their_answers(authors: tuple[Author, Author])
 
 def test_a_server_that_does_not_answer_is_judged_by_the_whole_step(authors: tuple[Author, Author]) -> None:
     a, b = authors
-    with serving_app(application(a, answering=False)) as url_a, serving_app(application(b)) as url_b:
-        sides = open_http_prover(url_a, a.run), open_http_prover(url_b, b.run)
-        assert isinstance(sides[0], StoredProver)
-        report = dispute(*sides)
-        for side in sides:
-            side.close()
+    with serving_app(make_place_app(a.store)) as url_a, serving_app(application(b)) as url_b:
+        references = RunReference(a.run, url_a), RunReference(b.run, url_b)
+        with open_prover(references[0], a.store) as silent, open_prover(references[1], a.store) as answering:
+            assert isinstance(silent, StoredProver)
+            report = dispute(silent, answering)
     assert (report.depth, report.findings[0].verdict, report.findings[1].cleared) == ("step", "lied", True)
     assert report.findings[0].evidence is not None
     assert report.findings[0].evidence.kind == "replay"
@@ -97,7 +101,7 @@ def test_a_server_that_hangs_has_not_answered(authors: tuple[Author, Author]) ->
 
     hanging = Route("/dispute/{run}/children", hang, methods=["POST"])
     with serving_app(application(a, routes=(hanging,))) as url:
-        side = open_http_prover(url, a.run, timeout_s=1.0)
+        side = asked(url, a.run, timeout_s=1.0)
         report = dispute(side, b.prover())
         side.close()
     assert report.findings[0].verdict == "did not answer"
@@ -107,18 +111,31 @@ def test_a_server_that_hangs_has_not_answered(authors: tuple[Author, Author]) ->
 
 
 def test_a_server_without_the_run_says_so(authors: tuple[Author, Author]) -> None:
-    with serving_app(application(authors[0])) as url, pytest.raises(RunNotFoundError):
-        open_http_prover(url, Digest(bytes(32)))
+    with serving_app(application(authors[0])) as url, pytest.raises(RunError, match="has no run"):
+        missing = RunReference(Digest(bytes(32)), url)
+        with open_prover(missing, authors[1].store):
+            raise AssertionError("there is no such run")
 
 
 def test_a_server_traces_only_runs_of_its_own_key(authors: tuple[Author, Author]) -> None:
     a, b = authors
     routes = dispute_routes(a.store, b.key)
     with serving_app(Starlette(routes=[*routes, Mount("/", make_app(a.store))])) as url:
-        side = open_http_prover(url, a.run)
+        side = asked(url, a.run)
         with pytest.raises(CannotTraceError, match="nobody here signs"):
             side.trace("nodes", 3, 4)
         side.close()
+
+
+def test_a_server_that_only_has_the_run_is_a_side_that_signs_nothing(authors: tuple[Author, Author]) -> None:
+    a, b = authors
+    with serving_app(make_place_app(a.store)) as url, open_prover(RunReference(a.run, url), b.store) as side:
+        assert side.chain.run_address == a.run
+        with pytest.raises(CannotTraceError, match="nobody there signs"):
+            side.trace("nodes", 3, 4)
+        report = dispute(side, b.prover())
+    assert report.findings[0].evidence is not None  # by the commits alone
+    assert check_evidence(report.findings[0].evidence).step == 12
 
 
 @pytest.mark.parametrize(
@@ -160,7 +177,7 @@ def test_a_server_refuses_what_is_no_question(
 def test_a_trace_is_signed_once_however_often_it_is_asked_for(authors: tuple[Author, Author]) -> None:
     a, _ = authors
     with serving_app(application(a)) as url:
-        side = open_http_prover(url, a.run)
+        side = asked(url, a.run)
         entries = {side.trace("nodes", 12, 13) for _ in range(3)}
         leaf = side.leaf(Digest(decode_address(next(iter(entries)))), 0)
         side.close()
