@@ -19,7 +19,7 @@ from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, enco
 from samebits.exec.dispute.places import open_prover
 from samebits.exec.dispute.report import DisputeReport, Finding
 from samebits.exec.dispute.subject import Accusation
-from samebits.exec.run_reference import parse_run_reference
+from samebits.exec.places.run_reference import parse_run_reference
 from samebits.ledger import VerifierKey
 
 _RUNS = "RUN, or PLACE/RUN with a store's folder, the URL of `samebits serve`, or any other place."

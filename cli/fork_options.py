@@ -6,11 +6,11 @@ from pathlib import Path
 
 from samebits.cas import Digest, Store
 from samebits.cli.output import CommandError
-from samebits.exec.fork import Changes, Fork, fork_run
 from samebits.exec.job import Job
-from samebits.exec.ledger_wait import Notice
-from samebits.exec.place_opening import open_run_place
-from samebits.exec.run_reference import parse_run_reference
+from samebits.exec.places.place_opening import open_run_place
+from samebits.exec.places.run_reference import parse_run_reference
+from samebits.exec.running.fork import Changes, Fork, fork_run
+from samebits.exec.running.ledger_wait import Notice
 
 
 def parse_changes(steps: int | None, data: list[str] | None, rates: list[str] | None, seed: int | None) -> Changes:

@@ -14,7 +14,7 @@ from samebits.cli.script import resolve_job
 from samebits.exec.canonical import GRAPH_KIND, parse_graph
 from samebits.exec.job import Job
 from samebits.exec.job_file import EMBED, list_tensors, packed_size_bytes, save_job
-from samebits.exec.runner import put_job
+from samebits.exec.running.runner import put_job
 
 app = typer.Typer(help="Capture jobs and look into them.", no_args_is_help=True)
 

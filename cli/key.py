@@ -12,7 +12,7 @@ from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable
 from samebits.cli.trusting import TrustOption, load_verifier, trust_path
 from samebits.exec.author import AUTHOR_NAME, author_key_path
-from samebits.exec.runner import LEDGER_FOLDER
+from samebits.exec.running.runner import LEDGER_FOLDER
 from samebits.ledger import KeyFileError, SigningKey, Trust, TrustedKey, VerifierKey
 from samebits.ledger.keyfile import find_key, store_key
 from samebits.ledger.keys import is_key_name

@@ -17,7 +17,7 @@ from samebits.cli.log_verdicts import verdicts_command
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, store_path
 from samebits.cli.output import EXIT_BAD_INPUT, CommandError, command, print_fields, print_json, printable
 from samebits.cli.trusting import TrustOption, load_trust
-from samebits.exec.runner import LEDGER_FOLDER
+from samebits.exec.running.runner import LEDGER_FOLDER
 from samebits.ledger import Log, LogAudit
 from samebits.ledger.cosigned import open_cosigned
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES

@@ -8,7 +8,7 @@ import typer
 
 from samebits.cas import Digest
 from samebits.cli.output import CommandError
-from samebits.exec.run_reference import parse_run_reference
+from samebits.exec.places.run_reference import parse_run_reference
 from samebits.ledger import VerifierKey
 
 RunArgument = Annotated[

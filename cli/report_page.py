@@ -11,7 +11,7 @@ from typing import Final
 from samebits.cli.output import printable
 from samebits.cli.report_curve import Curve, curve_svg
 from samebits.cli.verdict_text import counts_text, drawn_text, part_text, signed_text, summary
-from samebits.exec.verdict import Verdict
+from samebits.exec.verification.verdict import Verdict
 
 MAX_BOXES: Final = 5000
 MAX_CURVES: Final = 40

@@ -63,7 +63,7 @@ def _serve(store: Store, host: str, port: int, *, writable: bool, signer: Signin
         import uvicorn  # noqa: F401
 
         from samebits.exec.dispute.server import dispute_routes
-        from samebits.exec.run_server import make_place_app
+        from samebits.exec.places.run_server import make_place_app
     except ImportError as error:
         raise CommandError('serve needs starlette and uvicorn: pip install "samebits[remote]"') from error
 

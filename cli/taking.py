@@ -14,10 +14,10 @@ from samebits.cli.places import LogKeyOption, OwnRunArgument, PlaceOption, RunAr
 from samebits.cli.progress import byte_progress
 from samebits.cli.remotes import RemoteArgument
 from samebits.cli.trusting import TrustOption, author_text, load_trust
-from samebits.exec.archive_place import ArchivePlace, pack_run
-from samebits.exec.place_opening import open_run_place
-from samebits.exec.publishing import push_run
-from samebits.exec.take_home import TakenRun, take_home
+from samebits.exec.places.archive_place import ArchivePlace, pack_run
+from samebits.exec.places.place_opening import open_run_place
+from samebits.exec.places.publishing import push_run
+from samebits.exec.places.take_home import TakenRun, take_home
 from samebits.ledger import Trust
 
 _SAID: Final = {"new": "new here", "grew": "more than was here", "known": "no more than was here"}

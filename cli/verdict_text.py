@@ -8,7 +8,7 @@ from typing import Any
 
 from samebits.cli.output import print_fields, print_json, print_metrics, readable, size_text
 from samebits.cli.trusting import author_text
-from samebits.exec.verdict import FAILED, SAME, SKIPPED, Drawn, Part, Verdict
+from samebits.exec.verification.verdict import FAILED, SAME, SKIPPED, Drawn, Part, Verdict
 from samebits.ledger import Trust
 
 

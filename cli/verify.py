@@ -19,17 +19,17 @@ from samebits.cli.progress import step_progress
 from samebits.cli.report_page import render_page
 from samebits.cli.trusting import KeyOption, TrustOption, load_given_key, load_trust
 from samebits.cli.verdict_text import print_verdict
-from samebits.exec.curves import read_curves
-from samebits.exec.place_opening import open_run_place
-from samebits.exec.selection import (
+from samebits.exec.places.place_opening import open_run_place
+from samebits.exec.verification.curves import read_curves
+from samebits.exec.verification.selection import (
     DEFAULT_FRAUD,
     SampleRequest,
     Selection,
     parse_fraction,
     parse_step_range,
 )
-from samebits.exec.verdict import DIFFERENT, FAILED, Verdict
-from samebits.exec.verify import verify
+from samebits.exec.verification.verdict import DIFFERENT, FAILED, Verdict
+from samebits.exec.verification.verify import verify
 from samebits.ledger import Trust
 
 AUDIT = "Audit: a sample"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from samebits.cas import CasError, Digest, Store, get_tensor, read_tree
 from samebits.exec.errors import RunError
 from samebits.exec.job import under
-from samebits.exec.runner import Run
+from samebits.exec.running.runner import Run
 
 OUTPUT: Final = "output/"
 

@@ -103,7 +103,7 @@ class SegmentBody:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Which segments of a run were drawn, and from what. How is said in samebits.exec.sampling."""
+    """Which segments of a run were drawn, and from what. How is said in samebits.exec.verification.sampling."""
 
     draw: Digest | None  # the entry that announced it; None: drawn by a beacon alone
     nonce: bytes  # 32 bytes, or none without such an entry
@@ -185,7 +185,7 @@ class DrawBody:
     KIND: ClassVar[EntryKind] = "draw"
 
     run: Digest
-    nonce_hash: bytes  # 32 bytes, see samebits.exec.sampling
+    nonce_hash: bytes  # 32 bytes, see samebits.exec.verification.sampling
     segments: int  # >= 1, of the run, up to the one that the entry names
     sample: int  # 1 .. segments, how many of them will be drawn
 

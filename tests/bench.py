@@ -31,7 +31,7 @@ from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import describe_device, open_device
 from samebits.exec.machine import JobMachine
 from samebits.exec.planner import plan_graph
-from samebits.exec.runner import put_job
+from samebits.exec.running.runner import put_job
 from samebits.kernels.reference import type_of
 
 ROOT: Final = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from samebits.exec.errors import CannotTraceError, RunError
 from samebits.exec.job import KEY
 from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.runner import log_directory
+from samebits.exec.running.runner import log_directory
 from samebits.exec.trace import EVALUATION, INPUT, init_layout, initial_tree, step_layout, steps_layout
 from samebits.exec.tracing import Array, Trace, compute_trace
 from samebits.ledger import ChainSegment, Log, RunChain, SigningKey, TraceBody, encode_entry, entry_address, sign_entry

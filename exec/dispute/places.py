@@ -12,9 +12,9 @@ from samebits.exec.author import author_key_path
 from samebits.exec.dispute.http import open_http_prover
 from samebits.exec.dispute.local import LocalProver
 from samebits.exec.dispute.prover import Prover, StoredProver
-from samebits.exec.place_opening import open_run_place
-from samebits.exec.run_places import StorePlace
-from samebits.exec.run_reference import RunReference
+from samebits.exec.places.place_opening import open_run_place
+from samebits.exec.places.run_places import StorePlace
+from samebits.exec.places.run_reference import RunReference
 from samebits.ledger import KeyFileError, SigningKey
 from samebits.ledger.keyfile import find_key
 

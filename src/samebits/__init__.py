@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from samebits.exec.job import Job
     from samebits.exec.job_file import load_job, save_job
     from samebits.exec.outputs import outputs
-    from samebits.exec.runner import Run, run
+    from samebits.exec.running.runner import Run, run
     from samebits.exec.training import training_job
-    from samebits.exec.verify import Verdict, verify
+    from samebits.exec.verification.verify import Verdict, verify
 
 __version__ = "0.1.0"
 
@@ -43,9 +43,9 @@ _HOMES = {
     "Job": "samebits.exec.job",
     **dict.fromkeys(("load_job", "save_job"), "samebits.exec.job_file"),
     "outputs": "samebits.exec.outputs",
-    **dict.fromkeys(("Run", "run"), "samebits.exec.runner"),
+    **dict.fromkeys(("Run", "run"), "samebits.exec.running.runner"),
     "training_job": "samebits.exec.training",
-    **dict.fromkeys(("Verdict", "verify"), "samebits.exec.verify"),
+    **dict.fromkeys(("Verdict", "verify"), "samebits.exec.verification.verify"),
 }
 
 

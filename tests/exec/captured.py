@@ -23,7 +23,7 @@ from samebits.exec.job import KEY, Job
 from samebits.exec.keys import step_key
 from samebits.exec.machine import JobMachine
 from samebits.exec.planner import plan_graph
-from samebits.exec.runner import put_job
+from samebits.exec.running.runner import put_job
 from samebits.exec.training import training_job
 
 Arrays = dict[str, Any]

@@ -18,7 +18,7 @@ from samebits.exec.dispute.local import LocalProver
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine, State
 from samebits.exec.planner import Launch, Plan
-from samebits.exec.runner import log_directory, put_job
+from samebits.exec.running.runner import log_directory, put_job
 from samebits.ledger import Log, RunBody, SegmentBody, entry_address, sign_entry
 from samebits.ledger.merkle import leaf_hash, root_hash
 

@@ -47,8 +47,8 @@ def unmount(disk: str) -> None:
 def audit(store: str, run: str) -> None:
     """Say what the ledger of a store holds of a run: it may be on a disk that only this program sees."""
     from samebits.cas import Store
-    from samebits.exec.runner import log_directory
-    from samebits.exec.verify import verify
+    from samebits.exec.running.runner import log_directory
+    from samebits.exec.verification.verify import verify
     from samebits.ledger import Log
 
     with Store(Path(store)) as opened, Log.open(log_directory(opened), read_only=True) as log:

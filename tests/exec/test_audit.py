@@ -20,15 +20,15 @@ from samebits.exec.author import author_key
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.commits import Commit, read_commits
-from samebits.exec.drawing import signed_checkpoint
 from samebits.exec.errors import RunError
+from samebits.exec.places.run_places import FoundRun, StorePlace
 from samebits.exec.retention import collect_store
-from samebits.exec.run_places import FoundRun, StorePlace
-from samebits.exec.runner import ChainWriter, log_directory, put_job
-from samebits.exec.sample_check import SampleCheck, SampleChecker
-from samebits.exec.sampling import draw_segments, hash_nonce
-from samebits.exec.selection import SampleRequest, StepRange
-from samebits.exec.verdict import Verdict
+from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.verification.drawing import signed_checkpoint
+from samebits.exec.verification.sample_check import SampleCheck, SampleChecker
+from samebits.exec.verification.sampling import draw_segments, hash_nonce
+from samebits.exec.verification.selection import SampleRequest, StepRange
+from samebits.exec.verification.verdict import Verdict
 from samebits.ledger import DrawBody, Log, Sample, SegmentBody, SigningKey, VerdictBody, entry_address, sign_entry
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.errors import SignatureError

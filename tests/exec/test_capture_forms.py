@@ -28,7 +28,7 @@ from samebits.exec.devices.registry import open_device  # noqa: E402
 from samebits.exec.errors import CaptureError, ExecError, JobError  # noqa: E402
 from samebits.exec.job import CHECKED, Check, Job  # noqa: E402
 from samebits.exec.machine import JobMachine  # noqa: E402
-from samebits.exec.runner import ChainWriter, put_job  # noqa: E402
+from samebits.exec.running.runner import ChainWriter, put_job  # noqa: E402
 from samebits.exec.training import training_job  # noqa: E402
 
 Pair = namedtuple("Pair", "a b")

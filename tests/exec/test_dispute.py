@@ -26,7 +26,7 @@ from samebits.exec.dispute.signed import LeafProof
 from samebits.exec.errors import NoAnswerError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine
-from samebits.exec.runner import put_job
+from samebits.exec.running.runner import put_job
 from samebits.exec.stream import IN_ORDER, Stream
 from samebits.kernels.types import TensorType
 
@@ -460,7 +460,7 @@ def test_a_trace_on_opencl_is_that_on_numpy(stores: Stores) -> None:
     run = samebits.run(job, stores[0], device="opencl", checkpoint_every=10)
     b = Author(stores[1], job, FalseMachine(job, stores[1], at=lambda t: t >= 12, alter=false_subtraction))
     from samebits.exec.author import author_key
-    from samebits.exec.runner import log_directory
+    from samebits.exec.running.runner import log_directory
     from samebits.ledger import Log
 
     with Log.open(log_directory(stores[0]), read_only=True) as log:

@@ -29,8 +29,8 @@ from samebits.exec.dispute.places import open_prover
 from samebits.exec.dispute.prover import Prover, StoredProver
 from samebits.exec.dispute.server import dispute_routes
 from samebits.exec.errors import CannotTraceError, RunError
-from samebits.exec.run_reference import RunReference
-from samebits.exec.run_server import make_place_app
+from samebits.exec.places.run_reference import RunReference
+from samebits.exec.places.run_server import make_place_app
 
 Stores = tuple[Store, Store]
 

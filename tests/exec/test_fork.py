@@ -17,11 +17,11 @@ from samebits.cas import Digest, Store, get_tensor, get_tree
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.errors import JobError, RunError
-from samebits.exec.fork import Changes, fork_run
 from samebits.exec.job import JobSpec
 from samebits.exec.machine import load_spec
-from samebits.exec.run_places import StorePlace
-from samebits.exec.run_reference import RunReference
+from samebits.exec.places.run_places import StorePlace
+from samebits.exec.places.run_reference import RunReference
+from samebits.exec.running.fork import Changes, fork_run
 from samebits.kernels.types import TensorType
 
 
@@ -223,7 +223,7 @@ def test_lineage_says_which_state_of_the_parent_it_was(store: Store) -> None:
 def test_verify_refuses_a_run_that_begins_elsewhere_than_its_job(store: Store) -> None:
     """A runner that leaves out the first steps of a job."""
     from samebits.exec.commits import Commit, read_commits
-    from samebits.exec.runner import ChainWriter
+    from samebits.exec.running.runner import ChainWriter
 
     run = samebits.run(make_job(), store, checkpoint_every=5)
     chain = ChainWriter(store, run.job, 25, 1, 5, first_step=20)

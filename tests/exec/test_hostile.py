@@ -16,7 +16,6 @@ from tests.exec.small_job import BATCH_SIZE, changed, make_job, with_step
 import samebits
 from samebits.cas import Digest, Node, Store, node_address, tree_node
 from samebits.cas.encoding import decode, encode
-from samebits.exec import verify as verifying
 from samebits.exec.author import author_key
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import parse_graph
@@ -28,7 +27,8 @@ from samebits.exec.job import Job, JobSpec
 from samebits.exec.job_file import list_tensors
 from samebits.exec.machine import JobMachine
 from samebits.exec.planner import plan_graph
-from samebits.exec.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.verification import verify as verifying
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 from samebits.ledger import LedgerError, Log

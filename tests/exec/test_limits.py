@@ -21,7 +21,7 @@ from samebits.exec.errors import GraphError, JobError, RunError
 from samebits.exec.graph import MAX_CALL_DEPTH, Graph, GraphNode, check_graph
 from samebits.exec.job import Job
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
-from samebits.exec.runner import log_directory
+from samebits.exec.running.runner import log_directory
 from samebits.exec.stream import Stream
 from samebits.kernels.errors import OpError
 from samebits.kernels.inference import check_type

@@ -27,7 +27,7 @@ from samebits.exec.devices.recomputation import Recomputation, missed_fault_prob
 from samebits.exec.errors import ComputationFaultError, RunError
 from samebits.exec.graph import Graph
 from samebits.exec.planner import plan_graph
-from samebits.exec.runner import log_directory
+from samebits.exec.running.runner import log_directory
 from samebits.kernels.codegen import dot_digits
 from samebits.kernels.codegen.program import Layout
 from samebits.kernels.conformance import load_vectors

@@ -16,12 +16,12 @@ import samebits
 from samebits.cas import Digest, Store
 from samebits.cas.damage import take_out
 from samebits.exec.author import author_key
-from samebits.exec.background_writer import BackgroundWriter
 from samebits.exec.errors import RunError
-from samebits.exec.resume import is_run, resume_run, unfinished_run
-from samebits.exec.run_lock import running
-from samebits.exec.runner import ChainWriter, log_directory
-from samebits.exec.segment_writer import SegmentWriter
+from samebits.exec.running.background_writer import BackgroundWriter
+from samebits.exec.running.resume import is_run, resume_run, unfinished_run
+from samebits.exec.running.run_lock import running
+from samebits.exec.running.runner import ChainWriter, log_directory
+from samebits.exec.running.segment_writer import SegmentWriter
 from samebits.ledger import ChainError, Log, SigningKey
 
 STEPS = 25
@@ -229,7 +229,7 @@ def test_background_writer_keeps_the_order_and_gives_errors_once() -> None:
 
 
 def test_locked_ledger_is_waited_for_and_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.exec.ledger_wait._SAY_AFTER_S", 0.1)
+    monkeypatch.setattr("samebits.exec.running.ledger_wait._SAY_AFTER_S", 0.1)
     run = stopped(store, 12)
     said: list[str] = []
     locked = os.open(log_directory(store) / "lock", os.O_RDWR)

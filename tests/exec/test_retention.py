@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samebits.cas import Store
 from samebits.exec.retention import collect_store
-from samebits.exec.runner import log_directory
+from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log, RunBody, SigningKey, sign_entry
 
 

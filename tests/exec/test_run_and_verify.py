@@ -18,7 +18,7 @@ from samebits.exec.commits import Commit, commit_steps, make_commit, read_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, JobError, RunError
 from samebits.exec.machine import JobMachine
-from samebits.exec.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, log_directory, put_job
 from samebits.kernels.errors import KernelError
 from samebits.ledger import LedgerError, Log
 

@@ -11,16 +11,16 @@ import pytest
 from blake3 import blake3
 
 from samebits.cas import Digest
-from samebits.exec import sampling
 from samebits.exec.errors import RunError
-from samebits.exec.sampling import (
+from samebits.exec.verification import sampling
+from samebits.exec.verification.sampling import (
     altered_segments,
     draw_segments,
     hash_nonce,
     miss_probability,
     smallest_sample,
 )
-from samebits.exec.selection import SampleRequest, parse_fraction, parse_step_range
+from samebits.exec.verification.selection import SampleRequest, parse_fraction, parse_step_range
 
 RUN, HEAD = Digest(bytes(range(32))), Digest(bytes(range(32, 64)))
 NONCE = bytes(range(64, 96))

@@ -48,19 +48,19 @@ from samebits.cas import (
     tree_node,
 )
 from samebits.cas.node import node_address
-from samebits.exec.archive_place import ArchivePlace, pack_run
 from samebits.exec.commits import make_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
 from samebits.exec.job import Job
-from samebits.exec.place_opening import open_run_place
-from samebits.exec.publishing import push_run
+from samebits.exec.places.archive_place import ArchivePlace, pack_run
+from samebits.exec.places.place_opening import open_run_place
+from samebits.exec.places.publishing import push_run
+from samebits.exec.places.run_places import StorePlace
+from samebits.exec.places.run_record import run_pin
+from samebits.exec.places.run_server import make_place_app
+from samebits.exec.places.take_home import take_home
 from samebits.exec.retention import ledger_roots
-from samebits.exec.run_places import StorePlace
-from samebits.exec.run_record import run_pin
-from samebits.exec.run_server import make_place_app
-from samebits.exec.runner import ChainWriter, log_directory, put_job
-from samebits.exec.take_home import take_home
+from samebits.exec.running.runner import ChainWriter, log_directory, put_job
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
 from samebits.ledger.run_proof import encode_run_proof, make_run_proof

@@ -17,9 +17,9 @@ from tests.exec.test_run_and_verify import Fraud
 import samebits
 from samebits.cas import Digest, Store
 from samebits.exec.errors import RunError
-from samebits.exec.selection import SampleRequest, StepRange
-from samebits.exec.verdict import Verdict
-from samebits.exec.workers import _thread_limit
+from samebits.exec.verification.selection import SampleRequest, StepRange
+from samebits.exec.verification.verdict import Verdict
+from samebits.exec.verification.workers import _thread_limit
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_killed_processes_change_no_verdict(store: Store) -> None:
 
 
 def test_a_segment_that_kills_every_process_is_failed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.exec.workers.run_task", die)
+    monkeypatch.setattr("samebits.exec.verification.workers.run_task", die)
     run = samebits.run(make_job(steps=4), store, checkpoint_every=2).address
     verdict = samebits.verify(run, store, jobs=1 + 1)
     assert (verdict.verdict, verdict.entry) == ("failed", None)
@@ -143,7 +143,7 @@ def test_a_killed_worker_s_segment_goes_to_another(store: Store, cluster: Any) -
 
 def test_no_scheduler_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("samebits.exec.workers.CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("samebits.exec.verification.workers.CONNECT_TIMEOUT_S", 1)
     run = samebits.run(make_job(steps=4), store).address
     with pytest.raises(RunError, match=r"scheduler 'tcp://127\.0\.0\.1:9'"):
         samebits.verify(run, store, scheduler="tcp://127.0.0.1:9")

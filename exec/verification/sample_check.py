@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samebits.cas import CasError, Digest, ObjectNotFoundError, Store
-from samebits.exec.drawing import signed_checkpoint
 from samebits.exec.errors import RunError
-from samebits.exec.sampling import draw_segments, hash_nonce
+from samebits.exec.verification.drawing import signed_checkpoint
+from samebits.exec.verification.sampling import draw_segments, hash_nonce
 from samebits.ledger import (
     DrawBody,
     Entry,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from samebits.exec.commits import commit_steps
 from samebits.exec.errors import RunError
-from samebits.exec.sampling import altered_segments, smallest_sample
+from samebits.exec.verification.sampling import altered_segments, smallest_sample
 from samebits.ledger import RunChain, SegmentBody
 from samebits.ledger.bodies import MAX_BEACON_SIZE_BYTES
 

@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from samebits.cas import Store, open_remote
 from samebits.cas.store import ENVIRONMENT_FOLDER
-from samebits.exec.archive_place import ArchivePlace
-from samebits.exec.remote_places import RemotePlace
-from samebits.exec.run_places import RunPlace, StorePlace
+from samebits.exec.places.archive_place import ArchivePlace
+from samebits.exec.places.remote_places import RemotePlace
+from samebits.exec.places.run_places import RunPlace, StorePlace
 from samebits.ledger import VerifierKey
 
 ARCHIVE_SUFFIX: Final = ".car"

@@ -15,16 +15,16 @@ from typing import Final
 
 from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
-from samebits.exec.claim import segment_roots
-from samebits.exec.computing import Computation, Progress, compute_apart, compute_here
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import open_device
-from samebits.exec.drawing import draw
 from samebits.exec.errors import RunError, one_line
-from samebits.exec.run_objects import check_steps
-from samebits.exec.run_places import RunPlace, StorePlace
-from samebits.exec.segment_task import OUR_ERRORS, failed
-from samebits.exec.selection import (
+from samebits.exec.places.run_objects import check_steps
+from samebits.exec.places.run_places import RunPlace, StorePlace
+from samebits.exec.verification.claim import segment_roots
+from samebits.exec.verification.computing import Computation, Progress, compute_apart, compute_here
+from samebits.exec.verification.drawing import draw
+from samebits.exec.verification.segment_task import OUR_ERRORS, failed
+from samebits.exec.verification.selection import (
     SampleRequest,
     Selected,
     Selection,
@@ -33,10 +33,10 @@ from samebits.exec.selection import (
     select_numbers,
     select_steps,
 )
-from samebits.exec.verdict import DIFFERENT, FAILED, SAME, Drawn, Part, SegmentResult, Verdict
-from samebits.exec.verdict_log import append_verdict, open_verdict_log
-from samebits.exec.verdict_parts import Outcome, artifacts_part, computation_part, log_failed, make_verdict
-from samebits.exec.wanted_objects import WantedObjects
+from samebits.exec.verification.verdict import DIFFERENT, FAILED, SAME, Drawn, Part, SegmentResult, Verdict
+from samebits.exec.verification.verdict_log import append_verdict, open_verdict_log
+from samebits.exec.verification.verdict_parts import Outcome, artifacts_part, computation_part, log_failed, make_verdict
+from samebits.exec.verification.wanted_objects import WantedObjects
 from samebits.ledger import (
     AuditError,
     ChainError,

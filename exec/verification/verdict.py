@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
 from samebits.cas import Digest
-from samebits.exec.sampling import miss_probability
+from samebits.exec.verification.sampling import miss_probability
 from samebits.ledger import RunChain, Sample, SegmentBody
 
 Outcome: TypeAlias = Literal["same", "different", "failed"]

@@ -7,10 +7,10 @@ from typing import Literal
 
 from samebits.cas import Digest, Store
 from samebits.cas.tally import Progress
-from samebits.exec.claim import claim_roots, read_claim
-from samebits.exec.run_objects import check_steps, pull_objects
-from samebits.exec.run_places import RunPlace, StorePlace
-from samebits.exec.run_record import check_same_history, put_run_record, run_pin
+from samebits.exec.places.run_objects import check_steps, pull_objects
+from samebits.exec.places.run_places import RunPlace, StorePlace
+from samebits.exec.places.run_record import check_same_history, put_run_record, run_pin
+from samebits.exec.verification.claim import claim_roots, read_claim
 from samebits.ledger import RunChain, VerifierKey
 from samebits.ledger.run_proof import check_run_proof
 

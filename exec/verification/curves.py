@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from samebits.cas import CasError, Store
-from samebits.exec.claim import read_segment_commits
 from samebits.exec.commits import Commit, commit_steps
 from samebits.exec.errors import RunError
+from samebits.exec.verification.claim import read_segment_commits
 from samebits.ledger import RunBody, SegmentBody
 
 MAX_POINTS = 2000  # of a curve, about

@@ -19,11 +19,11 @@ from samebits.exec.devices.recomputation import RecomputedLaunches, make_recompu
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import Job
-from samebits.exec.ledger_wait import Notice, wait_for_ledger
 from samebits.exec.machine import JobMachine
-from samebits.exec.run_lock import running
-from samebits.exec.segment_writer import SegmentWriter
-from samebits.exec.segments import Cadence, Progress, Start, compute_segments, put_state
+from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
+from samebits.exec.running.run_lock import running
+from samebits.exec.running.segment_writer import SegmentWriter
+from samebits.exec.running.segments import Cadence, Progress, Start, compute_segments, put_state
 from samebits.kernels.version import check_arithmetic
 from samebits.ledger import Log, RunBody, SigningKey, entry_address, sign_entry
 
@@ -68,11 +68,11 @@ def run(
 
     Each `commit_every`-th step is committed to; each `checkpoint_every`-th step's state is stored, and ends a segment
     of the chain. Neither changes a bit of the result. The ledger hears of a run when its first segment is done; a run
-    that fails later keeps the segments it has (`samebits.exec.resume` goes on with it). `key` signs the entries;
-    without one the store's author does. `paranoid` is the fraction of launches, 0 to 1 and chosen at random, that are
-    computed twice. `parent` is the run whose state the job begins with (`samebits.exec.fork`). `notice` is told, from
-    another thread, what a long wait is for. Raises JobError, GraphError, DeviceError (ComputationFaultError where the
-    two results of a launch differ) or RunError.
+    that fails later keeps the segments it has (`resume.py` goes on with it). `key` signs the entries; without one the
+    store's author does. `paranoid` is the fraction of launches, 0 to 1 and chosen at random, that are computed twice.
+    `parent` is the run whose state the job begins with (`fork.py`). `notice` is told, from another thread, what a long
+    wait is for. Raises JobError, GraphError, DeviceError (ComputationFaultError where the two results of a launch
+    differ) or RunError.
     """
     if not isinstance(store, Store):
         raise TypeError(f"want a Store, got {type(store).__name__}")

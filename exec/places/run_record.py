@@ -11,8 +11,8 @@ from typing import Final
 
 from samebits.cas import CasError, Digest, Node, Store
 from samebits.cas.encoding import Value
-from samebits.exec.claim import claim_roots
 from samebits.exec.errors import RunError
+from samebits.exec.verification.claim import claim_roots
 from samebits.ledger import RunChain
 from samebits.ledger.run_proof import (
     MAX_RUN_PROOF_SIZE_BYTES,

@@ -16,16 +16,16 @@ from samebits.cas.dtype import dtype_name
 from samebits.cas.transfer import pull
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
-from samebits.exec.fork_rates import change_rates, check_schedule
 from samebits.exec.job import STATE, Job, JobSpec, under
 from samebits.exec.keys import check_seed
-from samebits.exec.ledger_wait import Notice
 from samebits.exec.machine import JobMachine, load_graph, load_spec
-from samebits.exec.run_places import RunPlace
-from samebits.exec.run_reference import RunReference
-from samebits.exec.runner import put_job
-from samebits.exec.segments import put_state
-from samebits.exec.state_at import check_step, state_at
+from samebits.exec.places.run_places import RunPlace
+from samebits.exec.places.run_reference import RunReference
+from samebits.exec.running.fork_rates import change_rates, check_schedule
+from samebits.exec.running.ledger_wait import Notice
+from samebits.exec.running.runner import put_job
+from samebits.exec.running.segments import put_state
+from samebits.exec.running.state_at import check_step, state_at
 from samebits.exec.stream import EPOCH_SHUFFLE
 from samebits.kernels.types import TensorType
 

@@ -11,7 +11,7 @@ from samebits.cas.transfer import TransferReport, pull
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import JobSpec
 from samebits.exec.machine import load_spec
-from samebits.exec.run_places import RunPlace
+from samebits.exec.places.run_places import RunPlace
 from samebits.ledger import RunBody
 
 

@@ -9,8 +9,8 @@ from samebits.cas.car import Archived, read_car, write_car
 from samebits.cas.remotes.protocol import Remote
 from samebits.cas.tally import Progress
 from samebits.exec.errors import RunError
-from samebits.exec.run_places import FoundRun, StorePlace
-from samebits.exec.run_record import put_run_record, record_proof, recorded_run
+from samebits.exec.places.run_places import FoundRun, StorePlace
+from samebits.exec.places.run_record import put_run_record, record_proof, recorded_run
 from samebits.ledger import LedgerError, VerifierKey
 from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, decode_run_proof
 

@@ -10,10 +10,10 @@ from samebits.cas import Store
 from samebits.exec.devices.protocol import Device
 from samebits.exec.errors import one_line
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.segment_task import OUR_ERRORS, SegmentTask, compute, failed
-from samebits.exec.selection import Selected
-from samebits.exec.verdict import DIFFERENT, SAME, SKIPPED, SegmentResult
-from samebits.exec.workers import Cluster, Workers, distribute, local_processes
+from samebits.exec.verification.segment_task import OUR_ERRORS, SegmentTask, compute, failed
+from samebits.exec.verification.selection import Selected
+from samebits.exec.verification.verdict import DIFFERENT, SAME, SKIPPED, SegmentResult
+from samebits.exec.verification.workers import Cluster, Workers, distribute, local_processes
 from samebits.ledger import RunBody
 
 Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step

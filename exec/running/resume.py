@@ -9,20 +9,20 @@ from functools import partial
 
 from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
-from samebits.exec.claim import read_claim
 from samebits.exec.commits import Commit
 from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.recomputation import make_recomputation
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
-from samebits.exec.ledger_wait import Notice, wait_for_ledger
 from samebits.exec.machine import JobMachine
-from samebits.exec.run_lock import running
-from samebits.exec.runner import Run, log_directory, said_to_be_resumable
-from samebits.exec.segment_writer import SegmentWriter
-from samebits.exec.segments import Cadence, Progress, Start, compute_segments, put_state
-from samebits.exec.state_at import state_at
+from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
+from samebits.exec.running.run_lock import running
+from samebits.exec.running.runner import Run, log_directory, said_to_be_resumable
+from samebits.exec.running.segment_writer import SegmentWriter
+from samebits.exec.running.segments import Cadence, Progress, Start, compute_segments, put_state
+from samebits.exec.running.state_at import state_at
+from samebits.exec.verification.claim import read_claim
 from samebits.ledger import Log, Query, RunBody, RunChain, RunNotFoundError, SigningKey
 
 

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samebits.cas import Digest
-from samebits.exec.run_places import FoundRun
-from samebits.exec.verdict import DIFFERENT, FAILED, SAME, SKIPPED, VERIFIED, Drawn, Part, SegmentResult, Verdict
-from samebits.exec.wanted_objects import WantedObjects
+from samebits.exec.places.run_places import FoundRun
+from samebits.exec.verification.verdict import (
+    DIFFERENT,
+    FAILED,
+    SAME,
+    SKIPPED,
+    VERIFIED,
+    Drawn,
+    Part,
+    SegmentResult,
+    Verdict,
+)
+from samebits.exec.verification.wanted_objects import WantedObjects
 
 
 @dataclass(frozen=True, slots=True)

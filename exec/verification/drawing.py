@@ -10,10 +10,10 @@ import time
 
 from samebits.cas import Digest, Store
 from samebits.exec.errors import RunError
-from samebits.exec.run_places import RunPlace
-from samebits.exec.sampling import draw_segments, hash_nonce
-from samebits.exec.selection import SampleRequest
-from samebits.exec.verdict import Drawn
+from samebits.exec.places.run_places import RunPlace
+from samebits.exec.verification.sampling import draw_segments, hash_nonce
+from samebits.exec.verification.selection import SampleRequest
+from samebits.exec.verification.verdict import Drawn
 from samebits.ledger import DrawBody, Log, RunChain, Sample, SigningKey, VerifierKey, entry_address, sign_entry
 from samebits.ledger.bodies import SAMPLE_NONCE_SIZE_BYTES
 from samebits.ledger.checkpoint import open_checkpoint

@@ -19,8 +19,8 @@ from typing import Any, Final, Protocol
 
 from samebits.exec.errors import RunError, one_line
 from samebits.exec.limits import Limits, current_limits, enter_worker
-from samebits.exec.segment_task import SegmentTask, failed, run_task
-from samebits.exec.verdict import DIFFERENT, SegmentResult
+from samebits.exec.verification.segment_task import SegmentTask, failed, run_task
+from samebits.exec.verification.verdict import DIFFERENT, SegmentResult
 
 MAX_DEATHS: Final = 3  # of processes, on one segment
 CONNECT_TIMEOUT_S: Final = 20

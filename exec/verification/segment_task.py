@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from samebits.cas import CasError, Digest, Store, open_remote, pull
-from samebits.exec.claim import segment_roots
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import ExecError, one_line
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.replay import StepDone, replay_segment
-from samebits.exec.selection import Selected
-from samebits.exec.verdict import DIFFERENT, FAILED, SAME, SegmentResult
+from samebits.exec.verification.claim import segment_roots
+from samebits.exec.verification.replay import StepDone, replay_segment
+from samebits.exec.verification.selection import Selected
+from samebits.exec.verification.verdict import DIFFERENT, FAILED, SAME, SegmentResult
 from samebits.kernels.errors import KernelError
 from samebits.ledger import RunBody
 

@@ -6,9 +6,9 @@ from samebits.cas import Digest, Store
 from samebits.cas.remotes import Remote
 from samebits.cas.tally import Progress
 from samebits.cas.transfer import TransferReport, push
-from samebits.exec.remote_places import recorded_proof
-from samebits.exec.run_places import StorePlace
-from samebits.exec.run_record import check_same_history, put_run_record, run_pin
+from samebits.exec.places.remote_places import recorded_proof
+from samebits.exec.places.run_places import StorePlace
+from samebits.exec.places.run_record import check_same_history, put_run_record, run_pin
 from samebits.ledger.run_proof import check_run_proof
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from samebits.cas import CasError, Digest, Store
-from samebits.exec.claim import read_segment_commits
 from samebits.exec.commits import state_address
 from samebits.exec.errors import JobError, RunError
-from samebits.exec.ledger_wait import Notice
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.replay import replay_steps
+from samebits.exec.running.ledger_wait import Notice
+from samebits.exec.verification.claim import read_segment_commits
+from samebits.exec.verification.replay import replay_steps
 from samebits.ledger import RunChain
 
 Fetch = Callable[[Iterable[Digest]], object]  # brings objects into the store from where the run is

@@ -16,8 +16,8 @@ from samebits.cas.remotes.http import ServerRemote
 from samebits.cas.remotes.http_client import HttpClient
 from samebits.cas.remotes.protocol import Remote
 from samebits.exec.errors import RunError
-from samebits.exec.run_places import FoundRun
-from samebits.exec.run_record import record_proof, run_pin
+from samebits.exec.places.run_places import FoundRun
+from samebits.exec.places.run_record import record_proof, run_pin
 from samebits.ledger import LedgerError, NoteFormatError, VerifierKey, open_checkpoint
 from samebits.ledger.logkey import MAX_PUBLIC_SIZE_BYTES, PUBLIC_NAME
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from samebits.cas import Digest, Store
-from samebits.exec.claim import read_segment_commits
 from samebits.exec.commits import make_commit, state_address
 from samebits.exec.machine import JobMachine, State, as_scalars
-from samebits.exec.selection import Selected
+from samebits.exec.verification.claim import read_segment_commits
+from samebits.exec.verification.selection import Selected
 from samebits.ledger import RunBody
 
 StepDone = Callable[[int, Mapping[str, float]], None]  # the step that is done, its metrics

@@ -1,0 +1,1 @@
+"""Where runs are found, and how they go from machine to machine."""

@@ -1,0 +1,1 @@
+"""Running a job, going on with a run that stopped, and going on from another."""

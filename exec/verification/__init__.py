@@ -1,0 +1,1 @@
+"""Computing a run again, all of it or a sample, and what comes of it."""
