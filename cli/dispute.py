@@ -19,6 +19,7 @@ from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, enco
 from samebits.exec.dispute.places import open_prover
 from samebits.exec.dispute.report import DisputeReport, Finding
 from samebits.exec.dispute.subject import Accusation
+from samebits.exec.places.place_opening import check_place
 from samebits.exec.places.run_reference import parse_run_reference
 from samebits.ledger import VerifierKey
 
@@ -74,6 +75,8 @@ def dispute_command(
     first, second = (parse_run_reference(text) for text in (run_a, run_b))
     if first.step is not None or second.step is not None:
         raise CommandError("want whole runs, without @STEP")
+    check_place(first.place)
+    check_place(second.place)
     signer = load_given_key(author_key)
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_store(store))

@@ -8,6 +8,8 @@ import typer
 
 from samebits.cas import Digest
 from samebits.cli.output import CommandError
+from samebits.cli.trusting import load_verifier
+from samebits.exec.places.place_opening import check_place
 from samebits.exec.places.run_reference import parse_run_reference
 from samebits.ledger import VerifierKey
 
@@ -28,8 +30,8 @@ LogKeyOption = Annotated[
     str | None,
     typer.Option(
         "--log-key",
-        metavar="VKEY",
-        help="The verifier key (log.pub) that the run's log must have. Default: what the place says is its key.",
+        metavar="VKEY|FILE",
+        help="The key of the run's log, or a file of it (log.pub). Default: what the place says is its key.",
     ),
 ]
 
@@ -41,9 +43,11 @@ def run_and_place(text: str, source: str | None) -> tuple[Digest, str | None]:
         raise CommandError(f"{text!r} names a step; want a whole run, without @{reference.step}")
     if source is not None and reference.place is not None:
         raise CommandError(f"the run's place is said twice: {reference.place} and --from {source}")
-    return reference.run, source if reference.place is None else reference.place
+    place = source if reference.place is None else reference.place
+    check_place(place)  # before anything is made here
+    return reference.run, place
 
 
 def parse_log_key(text: str | None) -> VerifierKey | None:
-    """Return the log's key that a user named; raises NoteFormatError."""
-    return None if text is None else VerifierKey.parse(text)
+    """Return the log's key that a user named, as a text or a file of it; raises NoteFormatError."""
+    return None if text is None else load_verifier(text)

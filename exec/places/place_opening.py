@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from samebits.cas import Store, open_remote
 from samebits.cas.store import ENVIRONMENT_FOLDER
+from samebits.exec.errors import RunError
 from samebits.exec.places.archive_place import ArchivePlace
 from samebits.exec.places.remote_places import RemotePlace
 from samebits.exec.places.run_places import RunPlace, StorePlace
@@ -43,6 +44,13 @@ def open_run_place(
         url = place if place.startswith(("http://", "https://")) else None
         with closing(open_remote(place, timeout_s=timeout_s)) as remote:
             yield RemotePlace(remote, url, log_key, timeout_s)
+
+
+def check_place(place: str | None) -> None:
+    """Raise RunError for a path that is not there; what it is, and whether a remote answers, opening it says."""
+    path = None if place is None else _local_path(place)
+    if path is not None and not path.exists():
+        raise RunError(f"place {place}: there is no such folder or archive; a URL begins with http:// or the like")
 
 
 def _local_path(place: str) -> Path | None:

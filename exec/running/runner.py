@@ -17,7 +17,7 @@ from samebits.exec.devices.kernel_source import put_kernels
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.recomputation import RecomputedLaunches, make_recomputation
 from samebits.exec.devices.registry import open_device
-from samebits.exec.errors import JobError, RunError
+from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine
 from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
@@ -134,6 +134,8 @@ def said_to_be_resumable(chain: SegmentWriter, next_step: int | None = None) -> 
         reached = next_step if chain.next_step is None else chain.next_step
         if reached is not None:
             error.add_note(f"kept: all steps before {reached}; to go on: samebits run {chain.run} --resume")
+        elif isinstance(error, DeviceError):
+            error.add_note("nothing of the run is kept; start it again")
         raise
 
 

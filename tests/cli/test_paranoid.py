@@ -56,5 +56,5 @@ def test_a_fault_is_one_line_that_names_operation_and_step(tmp_path: Path, job_f
     (line,) = done.stderr.splitlines()
     assert line.startswith("samebits: step "), line
     assert "device opencl computes wrongly: node " in line
-    assert "(in the step graph); the run is kept up to step 5; go on with: samebits run " in line
+    assert "(in the step graph); kept: all steps before 5; to go on: samebits run " in line
     assert samebits_command("log", "verify", "--store", tmp_path / "s").returncode == 0

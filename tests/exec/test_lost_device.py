@@ -18,6 +18,7 @@ import samebits
 from samebits.cas import Store, fsck
 from samebits.exec.devices.kernel_device import Pool
 from samebits.exec.errors import DeviceError
+from samebits.exec.running.resume import resume_run
 from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log
 
@@ -58,16 +59,25 @@ def test_a_lost_device_stops_the_run_and_keeps_what_was_done(
         (run,) = Log.open(log_directory(store), read_only=True).runs()
         chain = Log.open(log_directory(store), read_only=True).chain(run.run_address)
         assert chain.next_step == kept
-        end = f"the run is kept up to step {kept}; go on with: samebits run {run.run_address} --resume"
+        end = f"kept: all steps before {kept}; to go on: samebits run {run.run_address} --resume"
         assert samebits.verify(run.run_address, store, partial=True).verdict == "same"
     else:
         assert not log_directory(store).exists() or Log.open(log_directory(store), read_only=True).size == 0
         end = "nothing of the run is kept; start it again"
-    assert re.fullmatch(f"step {step}: {GONE}( \\(in the step graph\\))?; {re.escape(end)}", str(raised.value))
+    assert re.fullmatch(f"step {step}: {GONE}( \\(in the step graph\\))?; {re.escape(end)}", said(raised.value))
     if kept:
         Log.open(log_directory(store), read_only=True).audit().check()
     assert not fsck(store).problems
-    assert samebits.run(make_job(), store, device="opencl").steps == 25  # on one that is there
+    whole = samebits.run(make_job(), store, device="opencl")  # on one that is there
+    assert whole.steps == 25
+    if kept:
+        resumed = resume_run(run.run_address, store, device="numpy")
+        assert (resumed.commits, resumed.final_state) == (whole.commits, whole.final_state)
+
+
+def said(error: BaseException) -> str:
+    """Return what a command says of an error: its text and its notes."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def test_a_lost_device_is_one_line_of_the_command(tmp_path: Path) -> None:
@@ -82,7 +92,7 @@ def test_a_lost_device_is_one_line_of_the_command(tmp_path: Path) -> None:
     lost = command("40", *run)
     assert (lost.returncode, lost.stdout) == (2, "")
     assert len(lost.stderr.splitlines()) == 1, lost.stderr
-    end = r"the run is kept up to step (\d+); go on with: samebits run \w{64} --resume\n"
+    end = r"kept: all steps before (\d+); to go on: samebits run \w{64} --resume\n"
     found = re.fullmatch(rf"samebits: step \d+: {GONE}.*; {end}", lost.stderr)
     assert found is not None, lost.stderr
     assert int(found[1]) >= 5
