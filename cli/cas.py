@@ -30,6 +30,7 @@ from samebits.cli.cas_store import (
     set_pin,
     unpin_command,
 )
+from samebits.cli.lazy_group import make_group
 from samebits.cli.options import (
     ForceOption,
     JsonOption,
@@ -43,7 +44,7 @@ from samebits.cli.output import CommandError, command, print_fields, print_json,
 from samebits.cli.progress import byte_progress
 from samebits.cli.remotes import clone_command, pull_command, push_command
 
-app = typer.Typer(help="The content-addressed store: put files, get them back byte for byte.", no_args_is_help=True)
+app = make_group("The content-addressed store: put files, get them back byte for byte.")
 app.command("show")(show_command)
 app.command("ls")(list_command)
 app.command("diff")(diff_command)

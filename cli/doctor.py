@@ -16,7 +16,7 @@ from samebits.cas.subtree import COMPILED
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import OUR_ERRORS, command, print_fields, print_json
 from samebits.exec.devices.registry import check_and_remember, describe_device, list_devices, make_device
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.kernels.version import ARITHMETIC
 from samebits.ledger import Log
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest, encode_node
+from samebits.cli.lazy_group import make_group
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, size_text
 from samebits.cli.script import resolve_job
@@ -16,7 +17,7 @@ from samebits.exec.job import Job
 from samebits.exec.job_file import EMBED, list_tensors, packed_size_bytes, save_job
 from samebits.exec.running.runner import put_job
 
-app = typer.Typer(help="Capture jobs and look into them.", no_args_is_help=True)
+app = make_group("Capture jobs and look into them.")
 
 
 @app.command("capture")

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from samebits.cli.lazy_group import make_group
 from samebits.cli.options import JsonOption, StoreOption, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable
 from samebits.cli.trusting import TrustOption, load_verifier, trust_path
 from samebits.exec.author import AUTHOR_NAME, author_key_path
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import KeyFileError, SigningKey, Trust, TrustedKey, VerifierKey
 from samebits.ledger.keyfile import find_key, store_key
 from samebits.ledger.keys import is_key_name
@@ -20,7 +21,7 @@ from samebits.ledger.logkey import ORIGIN_PREFIX, PUBLIC_NAME, load_log_verifier
 from samebits.ledger.trust import ROLES, is_log_key
 from samebits.ledger.trust_edits import add_trusted, remove_trusted
 
-app = typer.Typer(help="Your keys, and whose logs, runs and verdicts count for you.", no_args_is_help=True)
+app = make_group("Your keys, and whose logs, runs and verdicts count for you.")
 
 
 @app.command("new")

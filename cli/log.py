@@ -10,6 +10,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from samebits.cli.entry_text import entry_fields, entry_line
+from samebits.cli.lazy_group import make_group
 from samebits.cli.log_cosign import cosign_command
 from samebits.cli.log_export import check_export_command, export_command
 from samebits.cli.log_receipt import check_command, prove_command, witness_fields
@@ -17,7 +18,7 @@ from samebits.cli.log_verdicts import verdicts_command
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, store_path
 from samebits.cli.output import EXIT_BAD_INPUT, CommandError, command, print_fields, print_json, printable
 from samebits.cli.trusting import TrustOption, load_trust
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log, LogAudit
 from samebits.ledger.cosigned import open_cosigned
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
@@ -25,7 +26,7 @@ from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 _SHOWN_PROBLEMS: Final = 20
 _LAST_HEAD: Final = "that was signed last on this machine"
 
-app = typer.Typer(help="The ledger: who ran what, with which result.", no_args_is_help=True)
+app = make_group("The ledger: who ran what, with which result.")
 app.command("verdicts")(verdicts_command)
 app.command("export")(export_command)
 app.command("check-export")(check_export_command)

@@ -9,7 +9,7 @@ import typer
 
 from samebits.cli.options import JsonOption, StoreOption, load_policy, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, stderr, time_text
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log
 from samebits.ledger.cosigned import open_cosigned
 from samebits.ledger.policy import Policy, PolicyWitness

@@ -24,7 +24,7 @@ from samebits.exec.attestation import (
     verdict_statement,
 )
 from samebits.exec.author import author_key_path
-from samebits.exec.running.runner import log_directory
+from samebits.exec.ledger_folder import log_directory
 from samebits.ledger import (
     DrawBody,
     Entry,

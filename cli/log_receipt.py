@@ -13,7 +13,7 @@ from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
 from samebits.cli.trusting import TrustOption, author_text, load_trust, load_verifier
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log, RunBody, RunNotFoundError, SegmentBody, VerifierKey
 from samebits.ledger.cosigned import CosignedCheckpoint, open_cosigned
 from samebits.ledger.policy import Policy, PolicyLog

@@ -20,7 +20,7 @@ from samebits.cli.options import JsonOption, StoreOption, open_existing_store, s
 from samebits.cli.output import CommandError, command, print_fields, print_json
 from samebits.cli.trusting import TrustOption, load_trust
 from samebits.exec.containers import find_containers
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import FoundEntry, Log, Query
 from samebits.ledger.search import MIN_PREFIX_LENGTH
 

@@ -15,7 +15,7 @@ from samebits.cli.naming import named_address
 from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
 from samebits.cli.output import CommandError, command, print_json, printable
 from samebits.cli.trusting import TrustOption, author_text, load_trust
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.exec.verification.sample_check import SampleCheck, SampleChecker
 from samebits.ledger import DrawBody, Entry, Log, RunNotFoundError, Trust, VerdictBody, entry_address
 

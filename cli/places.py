@@ -16,7 +16,7 @@ from samebits.ledger import VerifierKey
 RunArgument = Annotated[
     str,
     typer.Argument(
-        help="The run: its address, or PLACE/ADDRESS. PLACE: http(s)://HOST[:PORT][/PATH], s3://BUCKET/PREFIX, the "
+        help="The run: its address, or PLACE/ADDRESS. PLACE: http(s)://HOST:PORT/PATH, s3://BUCKET/PREFIX, the "
         "folder of another store or of a remote, or an archive (.car).",
         metavar="[PLACE/]RUN",
     ),

@@ -9,6 +9,7 @@ import platformdirs
 import typer
 
 from samebits.cli.http_serving import run_server
+from samebits.cli.lazy_group import make_group
 from samebits.cli.options import JsonOption, PolicyOption, load_policy
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, stderr, time_text
 from samebits.ledger import LedgerError, VerifierKey
@@ -19,7 +20,7 @@ from samebits.ledger.note import parse_note
 from samebits.ledger.witness import Witness
 from samebits.ledger.witness_state import WitnessState, create_witness, load_witness_key
 
-app = typer.Typer(help="Watch the logs of others and cosign their checkpoints.", no_args_is_help=True)
+app = make_group("Watch the logs of others and cosign their checkpoints.")
 
 DirectoryOption = Annotated[
     Path | None,

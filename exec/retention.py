@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from samebits.cas import Digest, GcReport, Store, collect_garbage
 from samebits.cas.gc import GRACE_S, Progress
-from samebits.exec.running.runner import log_directory
+from samebits.exec.ledger_folder import log_directory
 from samebits.ledger import Log, Sample, VerdictBody, entry_address
 from samebits.ledger.bodies import RunBody, SegmentBody
 from samebits.ledger.logkey import PRIVATE_NAME

@@ -18,8 +18,8 @@ from samebits.exec.dispute.signed import LeafProof, Proof
 from samebits.exec.errors import CannotTraceError, RunError
 from samebits.exec.job import KEY
 from samebits.exec.keys import INITIAL, step_key
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.running.runner import log_directory
 from samebits.exec.trace import EVALUATION, INPUT, init_layout, initial_tree, step_layout, steps_layout
 from samebits.exec.tracing import Array, Trace, compute_trace
 from samebits.ledger import ChainSegment, Log, RunChain, SigningKey, TraceBody, encode_entry, entry_address, sign_entry

@@ -20,7 +20,7 @@ from samebits.cas.encoding import Value, decode, encode
 from samebits.exec.dispute.local import LocalProver
 from samebits.exec.dispute.questions import FOLDER, MAX_QUESTION_SIZE_BYTES, MAX_VALUES_SIZE_BYTES, NO_SIGNER
 from samebits.exec.errors import CannotTraceError, ExecError, RunError
-from samebits.exec.running.runner import log_directory
+from samebits.exec.ledger_folder import log_directory
 from samebits.kernels.errors import KernelError
 from samebits.ledger import LedgerError, Log, RunNotFoundError, SigningKey, encode_entry
 

@@ -14,8 +14,8 @@ from typing import Protocol
 from samebits.cas import Digest, Store
 from samebits.cas.remotes import StoreRemote
 from samebits.cas.remotes.protocol import Remote
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.places.run_record import read_run_record
-from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log, RunChain, RunNotFoundError, VerifierKey
 from samebits.ledger.logkey import has_log_verifier
 from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, make_run_proof

@@ -20,9 +20,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from samebits.cas import CasError, Digest, DigestFormatError, Store
 from samebits.cas.server import make_app
 from samebits.exec.errors import ExecError
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.places.remote_places import RUNS_PATH
 from samebits.exec.places.run_places import StorePlace
-from samebits.exec.running.runner import log_directory
 from samebits.ledger import LedgerError, RunNotFoundError
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.run_proof import encode_run_proof

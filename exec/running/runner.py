@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from samebits.cas import Digest, Store
 from samebits.exec.author import author_key
@@ -19,6 +18,7 @@ from samebits.exec.devices.recomputation import RecomputedLaunches, make_recompu
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.job import Job
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine
 from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
 from samebits.exec.running.run_lock import running
@@ -30,7 +30,6 @@ from samebits.ledger import Log, RunBody, SigningKey, entry_address, sign_entry
 NONCE_SIZE_BYTES = 16
 MAX_CADENCE = 1 << 53
 COMMIT_EVERY, CHECKPOINT_EVERY = 1, 50  # steps, where nobody says otherwise
-LEDGER_FOLDER = "ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +164,6 @@ def put_job(job: Job | Digest | str, store: Store) -> Digest:
         for node in job.all_nodes().values():
             store.put_node(node)
     return job.address
-
-
-def log_directory(store: Store) -> Path:
-    """Return where a store keeps its ledger."""
-    return Path(store.path) / LEDGER_FOLDER
 
 
 class ChainWriter(SegmentWriter):

@@ -8,7 +8,7 @@ from pathlib import Path
 from samebits.cas import Digest, Store
 from samebits.cas.store import ENVIRONMENT_FOLDER
 from samebits.exec.errors import RunError
-from samebits.exec.running.runner import LEDGER_FOLDER, log_directory
+from samebits.exec.ledger_folder import LEDGER_FOLDER, log_directory
 from samebits.ledger import Entry, Log, SigningKey, VerdictBody, entry_address, sign_entry
 from samebits.ledger.logkey import PRIVATE_NAME
 

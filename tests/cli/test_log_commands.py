@@ -13,7 +13,7 @@ from tests.exec.small_job import make_job
 import samebits
 from samebits.cas import Store, read_tree
 from samebits.cas.digest import hash_blob
-from samebits.exec.running.runner import log_directory
+from samebits.exec.ledger_folder import log_directory
 from samebits.ledger import Log, RunBody, SegmentBody, SigningKey, VerifierKey, entry_address, sign_entry
 
 

@@ -16,9 +16,10 @@ from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.recomputation import Recomputation
 from samebits.exec.dispute.local import LocalProver
 from samebits.exec.job import Job
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine, State
 from samebits.exec.planner import Launch, Plan
-from samebits.exec.running.runner import log_directory, put_job
+from samebits.exec.running.runner import put_job
 from samebits.ledger import Log, RunBody, SegmentBody, entry_address, sign_entry
 from samebits.ledger.merkle import leaf_hash, root_hash
 

@@ -47,7 +47,7 @@ def unmount(disk: str) -> None:
 def audit(store: str, run: str) -> None:
     """Say what the ledger of a store holds of a run: it may be on a disk that only this program sees."""
     from samebits.cas import Store
-    from samebits.exec.running.runner import log_directory
+    from samebits.exec.ledger_folder import log_directory
     from samebits.exec.verification.verify import verify
     from samebits.ledger import Log
 

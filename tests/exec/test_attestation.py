@@ -21,7 +21,7 @@ from samebits.cli.main import app
 from samebits.exec.attestation import BUILD_TYPE, PROVENANCE, run_statement
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
-from samebits.exec.running.runner import LEDGER_FOLDER
+from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.exec.verification.selection import SampleRequest
 from samebits.ledger import Log, SigningKey, VerdictBody, VerifierKey, sign_entry
 from samebits.ledger.intoto import STATEMENT_TYPE

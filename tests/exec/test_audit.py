@@ -21,9 +21,10 @@ from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.commits import Commit, read_commits
 from samebits.exec.errors import RunError
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.places.run_places import FoundRun, StorePlace
 from samebits.exec.retention import collect_store
-from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.exec.verification.drawing import signed_checkpoint
 from samebits.exec.verification.sample_check import SampleCheck, SampleChecker
 from samebits.exec.verification.sampling import draw_segments, hash_nonce

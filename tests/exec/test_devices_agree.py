@@ -13,7 +13,7 @@ import samebits
 from samebits.cas import Store
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError
-from samebits.exec.running.runner import log_directory
+from samebits.exec.ledger_folder import log_directory
 from samebits.ledger import Log
 
 

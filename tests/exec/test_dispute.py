@@ -460,7 +460,7 @@ def test_a_trace_on_opencl_is_that_on_numpy(stores: Stores) -> None:
     run = samebits.run(job, stores[0], device="opencl", checkpoint_every=10)
     b = Author(stores[1], job, FalseMachine(job, stores[1], at=lambda t: t >= 12, alter=false_subtraction))
     from samebits.exec.author import author_key
-    from samebits.exec.running.runner import log_directory
+    from samebits.exec.ledger_folder import log_directory
     from samebits.ledger import Log
 
     with Log.open(log_directory(stores[0]), read_only=True) as log:

@@ -22,8 +22,8 @@ from tests.exec.wide_job import wide_job
 
 import samebits
 from samebits.cas import Digest, Store
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.running.resume import resume_run
-from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log
 
 STEPS, EVERY = 240, 3

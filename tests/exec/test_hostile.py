@@ -25,9 +25,10 @@ from samebits.exec.errors import DeviceError, GraphError, JobError, RunError
 from samebits.exec.graph import Graph, check_graph
 from samebits.exec.job import Job, JobSpec
 from samebits.exec.job_file import list_tensors
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine
 from samebits.exec.planner import plan_graph
-from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.exec.verification import verify as verifying
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType

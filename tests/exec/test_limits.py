@@ -20,8 +20,8 @@ from samebits.exec.commits import commit_steps
 from samebits.exec.errors import GraphError, JobError, RunError
 from samebits.exec.graph import MAX_CALL_DEPTH, Graph, GraphNode, check_graph
 from samebits.exec.job import Job
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
-from samebits.exec.running.runner import log_directory
 from samebits.exec.stream import Stream
 from samebits.kernels.errors import OpError
 from samebits.kernels.inference import check_type

@@ -18,8 +18,8 @@ import samebits
 from samebits.cas import Store, fsck
 from samebits.exec.devices.kernel_device import Pool
 from samebits.exec.errors import DeviceError
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.running.resume import resume_run
-from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log
 
 ROOT = Path(__file__).parents[2]

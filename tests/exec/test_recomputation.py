@@ -26,8 +26,8 @@ from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.recomputation import Recomputation, missed_fault_probability
 from samebits.exec.errors import ComputationFaultError, RunError
 from samebits.exec.graph import Graph
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.planner import plan_graph
-from samebits.exec.running.runner import log_directory
 from samebits.kernels.codegen import dot_digits
 from samebits.kernels.codegen.program import Layout
 from samebits.kernels.conformance import load_vectors

@@ -17,10 +17,11 @@ from samebits.cas import Digest, Store
 from samebits.cas.damage import take_out
 from samebits.exec.author import author_key
 from samebits.exec.errors import RunError
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.running.background_writer import BackgroundWriter
 from samebits.exec.running.resume import is_run, resume_run, unfinished_run
 from samebits.exec.running.run_lock import running
-from samebits.exec.running.runner import ChainWriter, log_directory
+from samebits.exec.running.runner import ChainWriter
 from samebits.exec.running.segment_writer import SegmentWriter
 from samebits.ledger import ChainError, Log, SigningKey
 

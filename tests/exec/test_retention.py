@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from samebits.cas import Store
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.retention import collect_store
-from samebits.exec.running.runner import log_directory
 from samebits.ledger import Log, RunBody, SigningKey, sign_entry
 
 

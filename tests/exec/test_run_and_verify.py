@@ -17,8 +17,9 @@ from samebits.cas import CasError, Digest, Store, get_tensor, get_tree, put_tens
 from samebits.exec.commits import Commit, commit_steps, make_commit, read_commits
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, JobError, RunError
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine
-from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.kernels.errors import KernelError
 from samebits.ledger import LedgerError, Log
 

@@ -52,6 +52,7 @@ from samebits.exec.commits import make_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
 from samebits.exec.job import Job
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.places.archive_place import ArchivePlace, pack_run
 from samebits.exec.places.place_opening import open_run_place
 from samebits.exec.places.publishing import push_run
@@ -60,7 +61,7 @@ from samebits.exec.places.run_record import run_pin
 from samebits.exec.places.run_server import make_place_app
 from samebits.exec.places.take_home import take_home
 from samebits.exec.retention import ledger_roots
-from samebits.exec.running.runner import ChainWriter, log_directory, put_job
+from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
 from samebits.ledger.run_proof import encode_run_proof, make_run_proof
