@@ -332,7 +332,14 @@ def _unknown_draw(sample: Sample, store: Store, log: Log) -> Sample:
 
 
 def _added_beacon(sample: Sample, store: Store, log: Log) -> Sample:
-    return replace(sample, beacon=b"chosen afterwards")
+    """The segments that the seed draws with it: somebody who may choose it tries until they are those they like."""
+    (announced,) = log.entries(log.size - 1)
+    assert isinstance(announced.body, DrawBody)
+    assert announced.prev is not None
+    text = signed_checkpoint(store.get_blob(sample.checkpoint), log.verifier)
+    run, head, beacon = announced.body.run, announced.prev, b"chosen afterwards"
+    drawn = draw_segments(run, head, 10, 3, nonce=sample.nonce, beacon=beacon, checkpoint=text)
+    return replace(sample, beacon=beacon, segments=drawn)
 
 
 CHECKPOINTS: dict[str, str] = {}
@@ -348,7 +355,7 @@ CHECKPOINTS: dict[str, str] = {}
         (_other_nonce, "its nonce is not the one announced"),
         (_no_checkpoint, "its checkpoint is none"),
         (_unknown_draw, "does not have the draw"),
-        (_added_beacon, "other segments than those that the seed draws"),
+        (_added_beacon, "it has a beacon that was not announced"),
     ],
 )
 def test_a_verifier_who_reports_another_draw_is_caught(store: Store, change: Change, message: str) -> None:
