@@ -451,6 +451,18 @@ def test_a_prover_who_changes_the_checkpoint_changes_the_draw_but_cannot_aim_it(
     assert len(drawn) > 1
 
 
+def test_a_prover_who_knows_the_beacon_cannot_steer_by_what_they_append(store: Store) -> None:
+    """Each checkpoint drew other segments once, so who knew the beacon appended until one missed the forged segment."""
+    run = forged(store, 47)
+    drawn = set()
+    for _ in range(4):
+        samebits.run(make_job(steps=1), store)  # the log grows
+        found = samebits.verify(run, store, sign=False, selection=SampleRequest(3, beacon=b"round 4711")).drawn
+        assert found is not None
+        drawn.add(found.sample.segments)
+    assert len(drawn) == 1
+
+
 def test_a_draw_hangs_on_the_logs_signature_and_not_on_what_others_add(store: Store) -> None:
     honest(store)
     with Log.open(log_directory(store)) as log:
