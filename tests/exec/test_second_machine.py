@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,17 @@ def test_a_run_is_found_in_the_tiles_of_a_log_beside_the_objects(
     assert samebits.verify(run, home).verdict == "same"
 
 
+def test_a_run_taken_home_is_found_under_its_logs_key_beside_a_ledger_of_ones_own(
+    made: tuple[Path, Digest], home: Store
+) -> None:
+    """The key of the own ledger was compared before it was known whether the run is in there."""
+    folder, run = made
+    take(folder, run, home)
+    assert samebits.verify(run, home).verdict == "same"  # signs: from now on there is a ledger here
+    for key, found in ((log_key(folder), "same"), (log_key(home.path), "failed")):
+        assert samebits.verify(run, home, source=StorePlace(home, is_own=True, log_key=key)).verdict == found
+
+
 def test_a_run_goes_by_file(made: tuple[Path, Digest], tmp_path: Path) -> None:
     folder, run = made
     home, archive = tmp_path / "b", tmp_path / "run.car"
@@ -261,6 +272,26 @@ def test_a_run_that_went_on_replaces_the_older_one(made: tuple[Path, Digest], ho
     assert samebits.verify(run, home).verdict == "same"
     assert take(early, run, home) == "known"
     assert samebits.verify(run, home).verdict == "same"
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_what_another_process_brought_meanwhile_stays(
+    made: tuple[Path, Digest], home: Store, tmp_path: Path, forged: bool
+) -> None:
+    """A slow pull of less, or of another history, replaced what a faster one had pinned since it began."""
+    folder, run = made
+    slow = other_history(folder, run, tmp_path / "slow", 2, forged=forged)
+    brought: list[dict[str, Digest]] = []
+
+    def faster(*_: object) -> None:
+        if not brought:
+            take(folder, run, home)
+            brought.append(home.pins())
+
+    outcome = pytest.raises(RunError, match="signed two histories") if forged else nullcontext()
+    with open_run_place(str(slow), home) as place, outcome:
+        assert take_home(place, run, home, progress=faster).news == "known"
+    assert brought == [home.pins()]
 
 
 def test_two_histories_of_one_run_are_refused(made: tuple[Path, Digest], home: Store, tmp_path: Path) -> None:
