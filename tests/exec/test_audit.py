@@ -9,7 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.exec.frauds import Author
 from tests.exec.small_job import changed, make_job
 from tests.exec.test_run_and_verify import Fraud
 
@@ -267,6 +269,15 @@ def test_nothing_is_signed_without_sign(store: Store) -> None:
     with pytest.raises(RunError, match="announced in a ledger"):
         samebits.verify(run, store, sign=False, selection=SampleRequest(1))
     assert [entry.kind for entry in Log.open(log_directory(store), read_only=True).entries()][-1] == "segment"
+
+
+def test_a_false_first_state_is_different_though_its_bytes_are_withheld(store: Store) -> None:
+    """The entries prove it alone; it was "failed", which is not signed."""
+    author = Author(store, make_job(), first_state={"w": np.float32(2)})
+    lose(store, object_of(store, author.run, 0, "state_in"))
+    verdict = samebits.verify(author.run, store)
+    assert (verdict.verdict, verdict.first_different_step) == ("different", 0)
+    assert verdict.entry is not None
 
 
 # what log verdicts finds of a draw
