@@ -17,7 +17,7 @@ from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, encode_evidence
 from samebits.exec.dispute.places import open_prover
-from samebits.exec.dispute.report import DisputeReport, Finding
+from samebits.exec.dispute.report import NOTHING, DisputeReport, Finding
 from samebits.exec.dispute.subject import Accusation
 from samebits.exec.places.place_opening import check_place
 from samebits.exec.places.run_reference import parse_run_reference
@@ -59,8 +59,8 @@ def dispute_command(
 
     The runs are compared by their signed commits, then each side signs a trace of the step in which they part, before
     it is asked anything about it. The evidence convicts by the liar's own signatures. --check FILE checks it again.
-    Exit code: 0 the runs agree, or the evidence proves what it says; 1 a side lied, did not answer, or stops early; 2
-    bad input, or evidence that proves nothing.
+    Exit code: 0 the runs agree, or the evidence proves what it says; 1 a side lied, did not answer, or stops early, or
+    the runs differ and it can't be decided who is wrong; 2 bad input, or evidence that proves nothing.
     """
     if check is not None:
         if run_a is not None:
@@ -151,6 +151,9 @@ def _outcome(report: DisputeReport) -> str:
         at = where if report.place is None else f"{where}, {report.place}"
         liars = " and ".join(x for x, one in zip("AB", report.findings, strict=True) if one.verdict)
         return f"{liars}: see below ({at})"
+    if report.outcome == "undecided":
+        where = "" if report.steps is None else f" in {_steps(report.steps)}"
+        return f"undecided: the runs differ{where}, or a side did not answer; nobody is proved wrong"
     said = f"the runs agree up to step {report.agreed_steps} of {report.job_steps}"
     stops = [
         f"{label} stops after {stop} of {report.job_steps} steps"
@@ -166,7 +169,8 @@ def _steps(steps: tuple[int, int]) -> str:
 
 def _finding(finding: Finding) -> str:
     if not finding.verdict:
-        return "right, as far as it was computed" if finding.cleared else "nothing against it"
+        said = "right, as far as it was computed" if finding.cleared else NOTHING
+        return said if finding.cleared or not finding.reason else f"{said}: {finding.reason}"
     return f"{finding.verdict}: {finding.reason}"
 
 

@@ -126,7 +126,9 @@ def _sample_text(one: _Found) -> str:
         return ""
     said = {"fits": "the draw is right", "wrong": "THE DRAW IS WRONG", "unknown": "the draw can't be checked"}
     reason = f": {printable(one.sample.reason)}" if one.sample.reason else ""
-    return f"  sample of {len(one.body.sample.segments)} segments, {said[one.sample.status]}{reason}"
+    beacon = one.body.sample.beacon
+    by = f" by beacon {beacon.hex()}" if beacon else ""
+    return f"  sample of {len(one.body.sample.segments)} segments{by}, {said[one.sample.status]}{reason}"
 
 
 def _draw_line(index: int, entry: Entry, trust: Trust) -> str:
@@ -173,6 +175,7 @@ def _fields(one: _Found, trust: Trust) -> dict[str, object]:
         "stop_step": one.body.stop_step,
         "device": one.body.device,
         "sample": None if one.body.sample is None else list(one.body.sample.segments),
+        "beacon": None if one.body.sample is None else one.body.sample.beacon.hex(),
         "draw": None if one.sample is None else one.sample.status,
         "draw_reason": "" if one.sample is None else one.sample.reason,
     }

@@ -10,7 +10,7 @@ from typing import Final
 
 from samebits.cli.output import printable
 from samebits.cli.report_curve import Curve, curve_svg
-from samebits.cli.verdict_text import counts_text, drawn_text, part_text, signed_text, summary
+from samebits.cli.verdict_text import begins_text, counts_text, drawn_text, part_text, signed_text, summary
 from samebits.exec.verification.verdict import Verdict
 
 MAX_BOXES: Final = 5000
@@ -139,6 +139,7 @@ def _names(verdict: Verdict, author: str, log: str) -> list[str]:
         ("run by", author),
         ("log", log),
         ("job", verdict.job),
+        ("begins", begins_text(verdict) or "at step 0"),
         ("final state", verdict.final_state),
         ("last entry", verdict.run_entry),
         ("this verdict", signed_text(verdict)),

@@ -26,6 +26,7 @@ def print_verdict(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
         "run": verdict.run,
         "run by": by,
         "job": verdict.job,
+        "begins": begins_text(verdict),
         "final state": verdict.final_state,
         "ledger entry": f"{verdict.run_entry} (the run's last)" if verdict.run_entry else None,
         "this verdict": signed_text(verdict),
@@ -37,12 +38,25 @@ def print_verdict(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
     print_metrics(verdict.metrics)
 
 
+def begins_text(verdict: Verdict) -> str:
+    """Return where a run begins that does not begin at step 0, and that this says nothing about the steps before."""
+    if verdict.first_step == 0:
+        return ""
+    begins = f"at step {verdict.first_step}, in a state that its job names; "
+    if verdict.parent is None:
+        return begins + "where that comes from is not checked"
+    return (
+        begins + f"that run {verdict.parent} came to it is not checked (`samebits log lineage`, `verify` of that run)"
+    )
+
+
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as values that JSON can hold."""
     names = [field.name for field in dataclasses.fields(verdict) if field.name != "chain"]
     fields = {name: readable(getattr(verdict, name)) for name in names}
     fields |= {name: dataclasses.asdict(fields[name]) for name in ("log", "artifacts", "computation")}
     fields["segments"] = [dataclasses.asdict(one) for one in verdict.segments]
+    fields |= {"first_step": verdict.first_step, "parent": readable(verdict.parent)}
     fields["drawn"] = None if verdict.drawn is None else _drawn_fields(verdict.drawn)
     return fields
 

@@ -123,16 +123,15 @@ def verify_command(
             ledger=ledger,
             sign=sign,
         )
+        print_verdict(verdict, known, as_json=json)  # before the page, which may fail
         if report is not None:
             given: list[tuple[str, object]] = [
-                ("--store", store),
                 ("--from", source),
                 ("--device", device),
                 ("--steps", steps),
             ]
             given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
             _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
-    print_verdict(verdict, known, as_json=json)
     if verdict.verdict == FAILED:
         fail(f"run {address} is not verified: {verdict.problem}")
     if verdict.verdict == DIFFERENT:
@@ -143,6 +142,8 @@ def _check_report(path: Path, store: Store) -> None:
     """Raise CommandError or FileError, before anything is computed, for a page that could not be written."""
     if not path.parent.is_dir():
         raise CommandError(f"--report {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise CommandError(f"--report {path}: it is there and not a regular file")
     refuse_inside(store, path)
 
 

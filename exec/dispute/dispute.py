@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from samebits.cas import CasError
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.evidence import Evidence
 from samebits.exec.dispute.fetching import Fetcher
@@ -15,10 +16,11 @@ from samebits.exec.dispute.prover import Prover
 from samebits.exec.dispute.referee import Computed, Referee
 from samebits.exec.dispute.report import CONTRADICTS, LIED, DisputeReport, Finding
 from samebits.exec.dispute.search import Gap, agreed_steps, find_gap, narrow
-from samebits.exec.dispute.side import ConvictedError, FailedSideError, Side, Traffic
-from samebits.exec.errors import CannotTraceError, EvidenceError, NotWrongError, RunError
+from samebits.exec.dispute.side import BAD_ANSWER, ConvictedError, FailedSideError, Side, Traffic
+from samebits.exec.errors import CannotTraceError, EvidenceError, ExecError, NotWrongError, RunError
 from samebits.exec.machine import State, load_spec
 from samebits.exec.trace import Layout, init_layout, step_layout
+from samebits.kernels.errors import KernelError
 from samebits.ledger.bodies import TraceLevel
 
 Compute = Callable[[Sequence[int]], Computed]
@@ -64,8 +66,10 @@ class _Court:
         report = self.report
         with self._recording():
             self._compare()
-        if any(finding.verdict for finding in report.findings):
+        if any(finding.accusation or finding.verdict == BAD_ANSWER for finding in report.findings):
             report.outcome = "liar"
+        elif report.depth != "run" or any(finding.verdict for finding in report.findings):
+            report.outcome = "undecided"
         elif report.depth == "run" and min(report.stops) < report.job_steps:
             report.outcome = "stops early"
         report.bytes_fetched += self._fetcher.bytes_fetched
@@ -139,6 +143,14 @@ class _Court:
             left = [side for side in left if not self._finding(side).cleared]
         if not left:
             return
+        try:
+            self._referee(gap, trees, left)
+        except (CasError, ExecError, KernelError) as error:  # what was found before this stays
+            for side in left:
+                finding = self._finding(side)
+                finding.reason = finding.reason or f"can't be judged here: {error}"
+
+    def _referee(self, gap: Gap, trees: dict[str, SignedTree], left: list[Side]) -> None:
         referee = Referee(self.report.job, self._fetcher.remotes)
         try:
             if gap.stop == gap.first:

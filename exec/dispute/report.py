@@ -14,7 +14,9 @@ LIED: Final = "lied"
 CONTRADICTS: Final = "contradicts itself"
 NOTHING: Final = "nothing against it"
 
-Outcome = Literal["agree", "stops early", "liar"]
+# "liar": a side's signatures are proved false, or its answers do not verify; "undecided": the runs differ, or a side
+# does not answer, and neither is shown
+Outcome = Literal["agree", "stops early", "undecided", "liar"]
 Depth = Literal["run", "segment", "steps", "step", "operation"]
 
 

@@ -73,8 +73,9 @@ class StorePlace:
         if self._has_log():
             with self._open_log() as log, suppress(RunNotFoundError):
                 log.audit().check()
+                chain = log.chain(run)  # first: one that is not here may have been taken home from the wanted log
                 check_log_key(log.verifier, self._log_key)
-                return FoundRun(log.chain(run), log.verifier, log.checkpoint(), audited=True, is_key_known=True)
+                return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
         proof = self.prove(run)
         proved = check_run_proof(proof, run, self._log_key)
         known = self._log_key is not None

@@ -35,21 +35,28 @@ def take_home(place: RunPlace, run: Digest, store: Store, *, progress: Progress 
     """
     proof = place.prove(run)
     chain = check_run_proof(proof, run).chain
-    known = known_chain(store, run)
-    if known is not None:
-        check_same_history(known, chain)
+    _known_history(store, chain)
     check_steps(place, store, chain.body)
     roots = claim_roots(chain)
     report = pull_objects(place, store, roots, progress)
     with store.holding(roots):
         if chain.segments:
             read_claim(store, chain)  # the commits are those that were signed
+        known = _known_history(store, chain)  # another process may have brought more, or another history, meanwhile
         if known is None or len(known.segments) < len(chain.segments):
             store.pin(run_pin(run), put_run_record(store, proof, chain))
     news: Literal["new", "grew", "known"] = "new"
     if known is not None:
         news = "grew" if len(known.segments) < len(chain.segments) else "known"
     return TakenRun(chain, proof.log_key, news, report.objects, report.rows, report.size_bytes)
+
+
+def _known_history(store: Store, chain: RunChain) -> RunChain | None:
+    """Return the chain of the same run that a store has; raises RunError for one that contradicts this one."""
+    known = known_chain(store, chain.run_address)
+    if known is not None:
+        check_same_history(known, chain)
+    return known
 
 
 def known_chain(store: Store, run: Digest) -> RunChain | None:

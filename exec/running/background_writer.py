@@ -42,6 +42,6 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if error is not None and not isinstance(error, Exception):  # KeyboardInterrupt, TimeLimitReachedError
             self.interrupted.set()
         self._pool.shutdown()

@@ -126,7 +126,7 @@ def _load_array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]
             raise JobError(f"{path}: not a .npy file")
         dtype_name(array.dtype)
     except (ValueError, EOFError) as error:
-        raise JobError(f"{path}: not a .npy file: {error}") from error
+        raise JobError(f"{path}: not a .npy file of plain elements") from error
     return array
 
 

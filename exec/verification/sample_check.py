@@ -123,6 +123,8 @@ class SampleChecker:
             raise _Wrong("the draw was up to another segment")
         if hash_nonce(self._run, sample.nonce) != body.nonce_hash:
             raise _Wrong("its nonce is not the one announced")
+        if sample.beacon:
+            raise _Wrong("it has a beacon that was not announced, which may have been tried until it drew these")
         if len(sample.segments) != body.sample:
             raise _Wrong(f"{body.sample} segments were to be drawn, it has {len(sample.segments)}")
         return drawn_at

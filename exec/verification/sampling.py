@@ -11,7 +11,8 @@ A draw can be computed again by anyone. With integers unsigned and big endian un
          1 byte   length of the beacon (0 to 64), and the beacon
          4 bytes  length of the checkpoint, and the checkpoint: the signed note of the log, with the log's own signature
                   line and no other. A verifier could compute the tree's root beforehand, but not that signature; other
-                  lines are left out since anybody may add them
+                  lines are left out since anybody may add them. Without a nonce the length is 0: a prover who knows the
+                  beacon would append to the log until a checkpoint draws what they like
 
 Numbers below m are read from the output 8 bytes at a time, little endian; one that is not below the greatest multiple
 of m up to 2^64 is passed over, else it is taken modulo m. Segments are numbered from 0 in a list; for i = 0 .. K-1 the
@@ -85,7 +86,7 @@ def draw_segments(
     """Return the numbers of the drawn segments, ascending; `checkpoint` is the note, signed by the log alone."""
     if not 1 <= size <= total:
         raise RunError(f"a sample of {size} of {total} segments: want 1 to {total}")
-    text = checkpoint.encode()
+    text = checkpoint.encode() if nonce else b""
     material = (
         run.raw
         + head.raw

@@ -110,6 +110,11 @@ class Verdict:
         return 0 if self.chain is None else self.chain.body.first_step
 
     @property
+    def parent(self) -> Digest | None:
+        """The run that this one says to go on from. Whether its first state is one of that run is not checked here."""
+        return None if self.chain is None else self.chain.body.parent
+
+    @property
     def problem(self) -> str:
         """Why the verdict is "failed": the first problem of the first part that failed; empty if none did."""
         parts = {"log": self.log, "artifacts": self.artifacts, "computation": self.computation}

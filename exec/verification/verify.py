@@ -180,7 +180,11 @@ def _examine(
         wanted.check([chain.job])
     if wanted.lacking:
         return Outcome(artifacts_part(wanted), Part(FAILED, "nothing was replayed: the job can't be had"))
-    selected, drawn = ([select_all(chain)[0]], None) if is_forged else _select(request, chain, signer)
+    if is_forged:  # by what is signed alone: whether the false state can be had does not matter
+        first = chain.segments[0].body
+        results = [SegmentResult(0, first.first_step, first.stop_step, DIFFERENT, first.first_step)]
+        return Outcome(artifacts_part(wanted), computation_part(results, request.device), results)
+    selected, drawn = _select(request, chain, signer)
     roots = list(dict.fromkeys(root for one in selected for root in segment_roots(one.body)))
     wanted.fetch(roots)
     wanted.check(roots)

@@ -17,6 +17,7 @@ from samebits.cas import Digest, Store
 from samebits.cas.digest import hash_blob
 from samebits.cli.main import app
 from samebits.exec.author import author_key
+from samebits.exec.verification.sampling import draw_segments
 from samebits.ledger import (
     Log,
     RunBody,
@@ -176,7 +177,9 @@ def test_a_sample_that_was_not_drawn_so_does_not_count_but_a_difference_does(tmp
     with Store(tmp_path) as store:
         run = samebits.run(make_job(steps=6), store, checkpoint_every=1)
         with Log.open(tmp_path / "ledger") as log:
-            sample = Sample(None, b"", b"beacon", store.put_blob(log.checkpoint().encode()), (0, 1, 2, 3))
+            right = draw_segments(run.address, run.entry, 6, 4, nonce=b"", beacon=b"beacon", checkpoint="")
+            wrong = (0, 1, 2, 3) if right != (0, 1, 2, 3) else (2, 3, 4, 5)
+            sample = Sample(None, b"", b"beacon", store.put_blob(log.checkpoint().encode()), wrong)
             for result, step in (("same", None), ("different", 2)):
                 body = VerdictBody(run.address, 0, 6, result, step, "numpy", sample)  # type: ignore[arg-type]
                 log.append([sign_entry(log.origin, run.entry, body, author_key(store), time=1)])
@@ -186,4 +189,5 @@ def test_a_sample_that_was_not_drawn_so_does_not_count_but_a_difference_does(tmp
         ("same", "wrong", False),
     ]
     text = command("log", "verdicts", run.address, "--store", tmp_path).stdout
-    assert "doubted  same  steps 0:6  by you (who ran it)  on numpy  sample of 4 segments, THE DRAW IS WRONG" in text
+    assert "doubted  same  steps 0:6  by you (who ran it)  on numpy  sample of 4 segments by beacon" in text
+    assert f"by beacon {b'beacon'.hex()}, THE DRAW IS WRONG" in text

@@ -42,7 +42,12 @@ def test_fork_of_another_store_is_told_by_lineage(folder: Path, short: dict[str,
     assert "steps 20..40 of 40" in text
     (part,) = json_of("log", "lineage", longer["final_state"], "--store", tmp_path)["parts"]
     assert (part["first_step"], part["parent"], part["parent_entry"]) == (20, short["run"], None)
-    assert json_of("verify", longer["run"], "--store", tmp_path)["verdict"] == "same"
+    verdict = json_of("verify", longer["run"], "--store", tmp_path)
+    assert (verdict["verdict"], verdict["first_step"], verdict["parent"]) == ("same", 20, short["run"])
+    said = " ".join(samebits_command("verify", longer["run"], "--store", tmp_path).stdout.split())
+    assert (
+        f"begins at step 20, in a state that its job names; that run {short['run']} came to it is not checked" in said
+    )
     exported = samebits_command("log", "export", longer["run"], "--store", tmp_path, "-o", tmp_path / "run.json")
     assert exported.returncode == 0
     again = json_of("run", longer["run"], "--resume", "--store", tmp_path)

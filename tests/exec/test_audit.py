@@ -9,7 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.exec.frauds import Author
 from tests.exec.small_job import changed, make_job
 from tests.exec.test_run_and_verify import Fraud
 
@@ -270,6 +272,15 @@ def test_nothing_is_signed_without_sign(store: Store) -> None:
     assert [entry.kind for entry in Log.open(log_directory(store), read_only=True).entries()][-1] == "segment"
 
 
+def test_a_false_first_state_is_different_though_its_bytes_are_withheld(store: Store) -> None:
+    """The entries prove it alone; it was "failed", which is not signed."""
+    author = Author(store, make_job(), first_state={"w": np.float32(2)})
+    lose(store, object_of(store, author.run, 0, "state_in"))
+    verdict = samebits.verify(author.run, store)
+    assert (verdict.verdict, verdict.first_different_step) == ("different", 0)
+    assert verdict.entry is not None
+
+
 # what log verdicts finds of a draw
 
 
@@ -333,7 +344,14 @@ def _unknown_draw(sample: Sample, store: Store, log: Log) -> Sample:
 
 
 def _added_beacon(sample: Sample, store: Store, log: Log) -> Sample:
-    return replace(sample, beacon=b"chosen afterwards")
+    """The segments that the seed draws with it: somebody who may choose it tries until they are those they like."""
+    (announced,) = log.entries(log.size - 1)
+    assert isinstance(announced.body, DrawBody)
+    assert announced.prev is not None
+    text = signed_checkpoint(store.get_blob(sample.checkpoint), log.verifier)
+    run, head, beacon = announced.body.run, announced.prev, b"chosen afterwards"
+    drawn = draw_segments(run, head, 10, 3, nonce=sample.nonce, beacon=beacon, checkpoint=text)
+    return replace(sample, beacon=beacon, segments=drawn)
 
 
 CHECKPOINTS: dict[str, str] = {}
@@ -349,7 +367,7 @@ CHECKPOINTS: dict[str, str] = {}
         (_other_nonce, "its nonce is not the one announced"),
         (_no_checkpoint, "its checkpoint is none"),
         (_unknown_draw, "does not have the draw"),
-        (_added_beacon, "other segments than those that the seed draws"),
+        (_added_beacon, "it has a beacon that was not announced"),
     ],
 )
 def test_a_verifier_who_reports_another_draw_is_caught(store: Store, change: Change, message: str) -> None:
@@ -443,6 +461,18 @@ def test_a_prover_who_changes_the_checkpoint_changes_the_draw_but_cannot_aim_it(
         drawn.add(verdict.drawn.sample.segments)
         assert (verdict.verdict == "different") == (4 in verdict.drawn.sample.segments)
     assert len(drawn) > 1
+
+
+def test_a_prover_who_knows_the_beacon_cannot_steer_by_what_they_append(store: Store) -> None:
+    """Each checkpoint drew other segments once, so who knew the beacon appended until one missed the forged segment."""
+    run = forged(store, 47)
+    drawn = set()
+    for _ in range(4):
+        samebits.run(make_job(steps=1), store)  # the log grows
+        found = samebits.verify(run, store, sign=False, selection=SampleRequest(3, beacon=b"round 4711")).drawn
+        assert found is not None
+        drawn.add(found.sample.segments)
+    assert len(drawn) == 1
 
 
 def test_a_draw_hangs_on_the_logs_signature_and_not_on_what_others_add(store: Store) -> None:

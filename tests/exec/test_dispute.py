@@ -11,18 +11,22 @@ import numpy as np
 import pytest
 from tests.exec.frauds import Author, FalseMachine, nudge
 from tests.exec.small_job import changed, make_job
+from tests.exec.test_audit import lose
 
 import samebits
 from samebits.cas import Digest, Store, put_tensor, put_tree
+from samebits.cas.remotes import StoreRemote
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.devices.numpy_device import NumpyDevice
+from samebits.exec.dispute import check_replay
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import decode_evidence, encode_evidence
 from samebits.exec.dispute.local import LocalProver
+from samebits.exec.dispute.prover import StoredProver
 from samebits.exec.dispute.report import DisputeReport
-from samebits.exec.dispute.signed import LeafProof
+from samebits.exec.dispute.signed import LeafProof, Proof
 from samebits.exec.errors import NoAnswerError, RunError
 from samebits.exec.job import Job
 from samebits.exec.machine import JobMachine
@@ -331,6 +335,47 @@ def test_two_who_agree_on_a_false_state_are_both_found(stores: Stores) -> None:
     a, b = Author(stores[0], job, after_step=change), Author(stores[1], job, after_step=more)
     report = dispute(a.prover(signing=False), b.prover(signing=False))
     assert [finding.verdict for finding in report.findings] == ["lied", "lied"]
+
+
+class Unreachable(StoredProver):
+    """Its machine is down: that is nobody's lie."""
+
+    def commit(self, step: int, trace: Digest | None = None) -> tuple[bytes, Proof]:
+        raise NoAnswerError("no answer within 30 s")
+
+
+def test_a_side_that_can_not_be_reached_is_no_liar(stores: Stores) -> None:
+    job = make_job()
+    a = Author(stores[0], job)
+    b = Author(stores[1], job, FalseMachine(job, stores[1], at=lambda t: t >= 12, alter=false_subtraction))
+    honest = Unreachable("a", a.prover().chain, StoreRemote(a.store))
+    report = dispute(honest, b.prover())
+    assert (report.outcome, report.findings[0].verdict) == ("undecided", "did not answer")
+
+
+def test_runs_that_differ_and_can_not_be_judged_do_not_agree(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More steps without a commit than evidence may have, and nobody who signs: that read as agreement, exit code 0."""
+    monkeypatch.setattr(check_replay, "MAX_STEPS", 9)
+    job = make_job()
+    a = Author(stores[0], job, every=10)
+    lies = FalseMachine(job, stores[1], at=lambda t: t >= 12, alter=false_subtraction)
+    b = Author(stores[1], job, lies, every=10)
+    sides = [StoredProver(name, one.prover().chain, StoreRemote(one.store)) for name, one in (("a", a), ("b", b))]
+    report = dispute(*sides)
+    assert (report.outcome, report.steps, report.findings[0].cleared) == ("undecided", (10, 20), True)
+    assert "10 steps to be computed again; the most is 9" in report.findings[1].reason
+
+
+def test_a_checkpoint_that_nobody_has_leaves_what_was_found(stores: Stores) -> None:
+    job = make_job()
+    a = Author(stores[0], job)
+    b = Author(stores[1], job, FalseMachine(job, stores[1], at=lambda t: t >= 12, alter=false_subtraction))
+    chain = a.prover().chain
+    for store in stores:
+        lose(store, chain.segments[1].body.state_in)
+    report = dispute(*(StoredProver(n, x.prover().chain, StoreRemote(x.store)) for n, x in (("a", a), ("b", b))))
+    assert (report.outcome, report.steps) == ("undecided", (12, 13))
+    assert all("is not in the store" in finding.reason for finding in report.findings)
 
 
 class Inconsistent(LocalProver):

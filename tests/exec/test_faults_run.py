@@ -23,6 +23,8 @@ from tests.exec.wide_job import wide_job
 import samebits
 from samebits.cas import Digest, Store
 from samebits.exec.ledger_folder import log_directory
+from samebits.exec.limits import TimeLimitReachedError
+from samebits.exec.running.background_writer import BackgroundWriter
 from samebits.exec.running.resume import resume_run
 from samebits.ledger import Log
 
@@ -236,3 +238,18 @@ def wait_for_segments(store: Path, count: int) -> None:
                     return
         time.sleep(0.05)
     raise AssertionError("the run entered no segments")
+
+
+@pytest.mark.parametrize("ends_by", [KeyboardInterrupt, TimeLimitReachedError])
+def test_who_waits_for_a_ledger_gives_up_at_an_interrupt_and_at_the_deadline(ends_by: type[BaseException]) -> None:
+    """At the deadline the wait went on, until the process was ended without saying up to where the run is kept."""
+    gave_up: list[bool] = []
+
+    def end() -> None:
+        with BackgroundWriter() as writer:
+            writer.submit(lambda: gave_up.append(writer.interrupted.wait(10)))
+            raise ends_by
+
+    with pytest.raises(ends_by):
+        end()
+    assert gave_up == [True]
