@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest, hash_node
 from samebits.cas.errors import DigestMismatchError, EncodingError, FileError, FileFormatError, NodeError
-from samebits.cas.files import errors_named, replacing_file
+from samebits.cas.files import errors_named, refuse_inside, replacing_file
 from samebits.cas.node import MAX_NODE_SIZE_BYTES, decode_node, references
 from samebits.cas.records import ROW_SIZE_BYTES, ObjectKind
 from samebits.cas.store import Store
@@ -58,6 +58,7 @@ def write_car(store: Store, root: Digest, path: Path, *, progress: Progress | No
     Each byte is verified before it is written. Raises ObjectNotFoundError, DamagedObjectError and FileError; then there
     is no file.
     """
+    refuse_inside(store, path)
     order = list(_behind_references(store, root))
     tally = Tally(progress, total_bytes=sum(size for _, _, size in order))
     with replacing_file(path) as file:

@@ -149,18 +149,18 @@ def _outcome(report: DisputeReport) -> str:
     if report.outcome == "liar":
         where = "the initial state" if report.steps is None else _steps(report.steps)
         at = where if report.place is None else f"{where}, {report.place}"
-        liars = " and ".join(x for x, one in zip("AB", report.findings, strict=True) if one.verdict)
-        return f"{liars}: see below ({at})"
+        said = [f"{x} {one.verdict}" for x, one in zip("AB", report.findings, strict=True) if one.verdict]
+        return f"{', '.join(said)} ({at})"
     if report.outcome == "undecided":
         where = "" if report.steps is None else f" in {_steps(report.steps)}"
         return f"undecided: the runs differ{where}, or a side did not answer; nobody is proved wrong"
-    said = f"the runs agree up to step {report.agreed_steps} of {report.job_steps}"
+    agreed = f"the runs agree up to step {report.agreed_steps} of {report.job_steps}"
     stops = [
         f"{label} stops after {stop} of {report.job_steps} steps"
         for label, stop in zip("AB", report.stops, strict=True)
         if stop < report.job_steps
     ]
-    return "; ".join([said, *stops])
+    return "; ".join([agreed, *stops])
 
 
 def _steps(steps: tuple[int, int]) -> str:

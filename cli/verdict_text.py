@@ -66,7 +66,8 @@ def summary(verdict: Verdict) -> str:
     if verdict.verdict == FAILED:
         return f"failed: {verdict.problem}"
     if verdict.first_different_step is not None:
-        return f"different: step {verdict.first_different_step} is the first that differs (counted from 0)"
+        among = "" if verdict.is_whole else " of the steps that were computed"
+        return f"different: step {verdict.first_different_step} is the first that differs{among} (counted from 0)"
     if verdict.drawn is not None:
         return f"same: {drawn_text(verdict.drawn)}"
     commits, checked, steps = verdict.commits_checked, verdict.steps_checked, verdict.steps
@@ -79,13 +80,11 @@ def drawn_text(drawn: Drawn) -> str:
     """Return what a sample says and what it can't."""
     count = len(drawn.sample.segments)
     how = "a beacon" if drawn.sample.draw is None else f"a nonce announced in entry {drawn.sample.draw}"
-    if drawn.sample.draw is not None and drawn.sample.beacon:
-        how += " and a beacon"
     return (
         f"{count} of {drawn.total} segments (drawn by {how}); a run with {percent_text(drawn.fraud)} altered "
         f"segments ({drawn.altered} of {drawn.total}) would have passed with probability "
-        f"{probability_text(drawn.miss_probability)}; "
-        "a single altered step is only surely found by replaying everything"
+        f"{probability_text(drawn.miss_probability)}"
+        + ("; a single altered step is only surely found by replaying everything" if count < drawn.total else "")
     )
 
 

@@ -29,6 +29,7 @@ from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.tile_reader import TileReader
 
 MAX_RUN_PROOF_SIZE_BYTES: Final = 32 << 20  # a run of some 60,000 segments
+MAX_ITEMS: Final = 1 << 17  # of one list: entries, or the places of hashes
 VERSION: Final = 1
 _WHAT: Final = "run proof"
 _FIELDS: Final = 5
@@ -140,7 +141,7 @@ def decode_run_proof(data: bytes) -> RunProof:
     if len(data) > MAX_RUN_PROOF_SIZE_BYTES:
         raise NoteFormatError(_WHAT, f"more than {MAX_RUN_PROOF_SIZE_BYTES} bytes")
     try:
-        value = decode(data)
+        value = decode(data, MAX_ITEMS)
     except EncodingError as error:
         raise NoteFormatError(_WHAT, str(error)) from error
     match value if isinstance(value, dict) and len(value) == _FIELDS else None:

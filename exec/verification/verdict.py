@@ -115,6 +115,11 @@ class Verdict:
         return None if self.chain is None else self.chain.body.parent
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every segment of the run was to be computed again, from its first step on."""
+        return self.drawn is None and len(self.segments) == self.segments_total
+
+    @property
     def problem(self) -> str:
         """Why the verdict is "failed": the first problem of the first part that failed; empty if none did."""
         parts = {"log": self.log, "artifacts": self.artifacts, "computation": self.computation}

@@ -29,6 +29,20 @@ def open_verdict_log(store: Store, ledger: Path | None) -> Log:
     return Log.open(ledger)
 
 
+def keep_checkpoint(checkpoint: bytes, ledger: Path | None) -> None:
+    """Put the checkpoint of a draw beside the ledger that the verdict goes into, if a store is there.
+
+    Whoever reads that ledger can then compute the draw again. The store's own ledger (None) has it already.
+    """
+    if ledger is None:
+        return
+    folder = ledger.resolve()
+    folder = folder.parent if folder.name == LEDGER_FOLDER else folder
+    if (folder / ENVIRONMENT_FOLDER).is_dir():
+        with Store(folder) as beside:
+            beside.put_blob(checkpoint)
+
+
 def append_verdict(log: Log, prev: Digest, body: VerdictBody, key: SigningKey) -> Digest:
     """Sign a verdict and append it; returns its address, or that of one by the same author that says the same."""
     entry = sign_entry(log.origin, prev, body, key, time=int(time.time()))

@@ -34,7 +34,7 @@ from samebits.exec.verification.selection import (
     select_steps,
 )
 from samebits.exec.verification.verdict import DIFFERENT, FAILED, SAME, Drawn, Part, SegmentResult, Verdict
-from samebits.exec.verification.verdict_log import append_verdict, open_verdict_log
+from samebits.exec.verification.verdict_log import append_verdict, keep_checkpoint, open_verdict_log
 from samebits.exec.verification.verdict_parts import Outcome, artifacts_part, computation_part, log_failed, make_verdict
 from samebits.exec.verification.wanted_objects import WantedObjects
 from samebits.ledger import (
@@ -120,6 +120,8 @@ def verify(
         verdict = make_verdict(found, wanted, outcome, device if opened is None else opened.name)
         if signer is not None and verdict.verdict != FAILED:
             log, key = signer
+            if verdict.drawn is not None:
+                keep_checkpoint(store.get_blob(verdict.drawn.sample.checkpoint), ledger)
             entry = _sign(verdict, found.chain, log, key)
             verdict = replace(verdict, entry=entry, ledger=log.origin)
     return replace(verdict, seconds=time.perf_counter() - started)

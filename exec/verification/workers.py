@@ -6,6 +6,7 @@ A process that dies takes nothing with it: its segment goes to another one. A se
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from samebits.exec.verification.verdict import DIFFERENT, SegmentResult
 
 MAX_DEATHS: Final = 3  # of processes, on one segment
 CONNECT_TIMEOUT_S: Final = 20
+_ADDRESS: Final = re.compile(r"[a-z]+://[^/\s]+:[0-9]{1,5}")
 # what libraries ask how many threads to use
 _THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
@@ -95,6 +97,8 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         """Connect to a scheduler; raises RunError."""
+        if _ADDRESS.fullmatch(address) is None:
+            raise RunError(f"scheduler {address[:200]!r}: want an address such as tcp://HOST:8786")
         try:
             distributed: Any = import_module("distributed")
         except ImportError as error:
