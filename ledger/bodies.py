@@ -7,7 +7,7 @@ Each is checked when it is made, from values or from what was read; EntryError n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from samebits.cas.digest import Digest
 from samebits.cas.encoding import Value
@@ -29,8 +29,29 @@ SAMPLE_NONCE_SIZE_BYTES = 32
 MAX_BEACON_SIZE_BYTES = 64
 
 
+class BodyFields:
+    """What all bodies can do: become the fields that stand in an entry, and be read from them."""
+
+    __slots__ = ()
+    KIND: ClassVar[EntryKind]
+
+    def to_body(self) -> dict[str, Value]:
+        """Return the fields as they stand in an entry, in their order."""
+        return _to_body(self)
+
+    @classmethod
+    def from_body(cls, body: Value) -> Self:
+        """Read the fields of an entry of this kind; raises EntryError."""
+        return cls(**cls._read(_check_names(cls, body)))
+
+    @classmethod
+    def _read(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields as the constructor takes them."""
+        return fields
+
+
 @dataclass(frozen=True, slots=True)
-class RunBody:
+class RunBody(BodyFields):
     """Who runs what: the author of the entry runs this job. The nonce tells two runs of one job by one key apart."""
 
     KIND: ClassVar[EntryKind] = "run"
@@ -54,19 +75,9 @@ class RunBody:
         if "parent" in body:
             read_digest(body, "parent")
 
-    def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry, in their order."""
-        return _to_body(self)
-
-    @classmethod
-    def from_body(cls, body: Value) -> RunBody:
-        """Read the fields of a run entry; raises EntryError."""
-        checked: Any = _check_names(cls, body)
-        return cls(**checked)
-
 
 @dataclass(frozen=True, slots=True)
-class SegmentBody:
+class SegmentBody(BodyFields):
     """What the steps [first_step, stop_step) of a run gave."""
 
     KIND: ClassVar[EntryKind] = "segment"
@@ -90,15 +101,9 @@ class SegmentBody:
         read_text(body, "device")
         read_digests(body, "kernels")
 
-    def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry, in their order."""
-        return _to_body(self)
-
     @classmethod
-    def from_body(cls, body: Value) -> SegmentBody:
-        """Read the fields of a segment entry; raises EntryError."""
-        checked: Any = _check_names(cls, body)
-        return cls(**{**checked, "kernels": read_digests(checked, "kernels")})
+    def _read(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {**fields, "kernels": read_digests(fields, "kernels")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictBody:
+class VerdictBody(BodyFields):
     """What a verifier, who may be anyone, found for the steps [first_step, stop_step) of a run."""
 
     KIND: ClassVar[EntryKind] = "verdict"
@@ -165,21 +170,13 @@ class VerdictBody:
         _read_result(body)
         read_text(body, "device")
 
-    def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry, in their order."""
-        return _to_body(self)
-
     @classmethod
-    def from_body(cls, body: Value) -> VerdictBody:
-        """Read the fields of a verdict entry; raises EntryError."""
-        checked: Any = _check_names(cls, body)
-        if "sample" in checked:
-            checked = {**checked, "sample": Sample.from_body(checked["sample"])}
-        return cls(**checked)
+    def _read(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {**fields, "sample": Sample.from_body(fields["sample"])} if "sample" in fields else fields
 
 
 @dataclass(frozen=True, slots=True)
-class DrawBody:
+class DrawBody(BodyFields):
     """A verifier's word, before the draw, that so many segments of a run will be drawn by a nonce of this hash."""
 
     KIND: ClassVar[EntryKind] = "draw"
@@ -195,19 +192,9 @@ class DrawBody:
         read_bytes(body, "nonce_hash", 32)
         read_integer(body, "sample", 1, read_integer(body, "segments", 1))
 
-    def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry, in their order."""
-        return _to_body(self)
-
-    @classmethod
-    def from_body(cls, body: Value) -> DrawBody:
-        """Read the fields of a draw entry; raises EntryError."""
-        checked: Any = _check_names(cls, body)
-        return cls(**checked)
-
 
 @dataclass(frozen=True, slots=True)
-class TraceBody:
+class TraceBody(BodyFields):
     """A runner's word on the inside of the steps [first_step, stop_step) of a run, before anybody asks about it."""
 
     KIND: ClassVar[EntryKind] = "trace"
@@ -228,16 +215,6 @@ class TraceBody:
         read_integer(body, "leaves", 1)
         read_bytes(body, "root", 32)
 
-    def to_body(self) -> dict[str, Value]:
-        """Return the fields as they stand in an entry, in their order."""
-        return _to_body(self)
-
-    @classmethod
-    def from_body(cls, body: Value) -> TraceBody:
-        """Read the fields of a trace entry; raises EntryError."""
-        checked: Any = _check_names(cls, body)
-        return cls(**checked)
-
 
 Body: TypeAlias = RunBody | SegmentBody | VerdictBody | DrawBody | TraceBody
 _KINDS: dict[str, type[Body]] = {
@@ -247,12 +224,12 @@ _KINDS: dict[str, type[Body]] = {
     "draw": DrawBody,
     "trace": TraceBody,
 }
-_OPTIONAL: dict[type[Body], dict[str, Value]] = {  # fields that are not written where they have this value
+_OPTIONAL: dict[type[BodyFields], dict[str, Value]] = {  # fields that are not written where they have this value
     RunBody: {"first_step": 0, "parent": None},
     VerdictBody: {"sample": None},
 }
 _SORTED_NAMES: dict[str, list[str]] = {name: sorted(kind.__slots__) for name, kind in _KINDS.items()}
-_NAMES: dict[type[Body], frozenset[str]] = {kind: frozenset(kind.__slots__) for kind in _KINDS.values()}
+_NAMES: dict[type[BodyFields], frozenset[str]] = {kind: frozenset(kind.__slots__) for kind in _KINDS.values()}
 
 
 def read_body(kind: str, body: Value) -> Body:
@@ -262,7 +239,7 @@ def read_body(kind: str, body: Value) -> Body:
     return _KINDS[kind].from_body(body)
 
 
-def _to_body(body: Body) -> dict[str, Value]:
+def _to_body(body: BodyFields) -> dict[str, Value]:
     values: dict[str, Any] = {name: getattr(body, name) for name in _SORTED_NAMES[body.KIND]}
     for name, default in _OPTIONAL.get(type(body), {}).items():
         if values[name] == default and type(values[name]) is type(default):
@@ -277,7 +254,7 @@ def _to_value(value: Any) -> Value:
     return plain
 
 
-def _check_names(kind: type[Body], body: Value) -> dict[str, Value]:
+def _check_names(kind: type[BodyFields], body: Value) -> dict[str, Value]:
     """Return the fields of a body, which has all names of its kind but those that may be left out."""
     optional = _OPTIONAL.get(kind, {}).keys()
     left_out = optional - body.keys() if isinstance(body, dict) else set()

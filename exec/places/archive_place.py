@@ -9,7 +9,7 @@ from samebits.cas.car import Archived, read_car, write_car
 from samebits.cas.remotes.protocol import Remote
 from samebits.cas.tally import Progress
 from samebits.exec.errors import RunError
-from samebits.exec.places.run_places import FoundRun, StorePlace
+from samebits.exec.places.run_places import FoundRun, StorePlace, found_by_proof
 from samebits.exec.places.run_record import put_run_record, record_proof, recorded_run
 from samebits.ledger import LedgerError, VerifierKey
 from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, decode_run_proof
@@ -50,11 +50,9 @@ class ArchivePlace:
         """Return the run's chain, its proof checked; raises RunError and CasError that name the archive."""
         proof = self.prove(run)
         try:
-            proved = check_run_proof(proof, run, self._log_key)
+            return found_by_proof(proof, run, self._log_key)
         except LedgerError as error:
             raise RunError(f"{self.name}: {error}") from error
-        known = self._log_key is not None
-        return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
 
     def prove(self, run: Digest) -> RunProof:
         """Return the proof of the run, of which only the log's key is checked; raises RunError and CasError."""

@@ -16,7 +16,7 @@ from samebits.cas.remotes.http import ServerRemote
 from samebits.cas.remotes.http_client import HttpClient
 from samebits.cas.remotes.protocol import Remote
 from samebits.exec.errors import RunError
-from samebits.exec.places.run_places import FoundRun
+from samebits.exec.places.run_places import FoundRun, found_by_proof
 from samebits.exec.places.run_record import record_proof, run_pin
 from samebits.ledger import LedgerError, NoteFormatError, VerifierKey, open_checkpoint
 from samebits.ledger.logkey import MAX_PUBLIC_SIZE_BYTES, PUBLIC_NAME
@@ -25,7 +25,6 @@ from samebits.ledger.run_proof import (
     MAX_RUN_PROOF_SIZE_BYTES,
     RunProof,
     check_log_key,
-    check_run_proof,
     decode_run_proof,
     find_run,
     prove_chain,
@@ -54,11 +53,9 @@ class RemotePlace:
         """Return the run's chain, its proof checked; raises RunError and RemoteError that name the place."""
         proof = self.prove(run)
         try:
-            proved = check_run_proof(proof, run, self._log_key)
+            return found_by_proof(proof, run, self._log_key)
         except LedgerError as error:
             raise RunError(f"{self.name}: {error}") from error
-        known = self._log_key is not None
-        return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
 
     def prove(self, run: Digest) -> RunProof:
         """Return the proof of a run, of which only the log's key is checked; raises RunError, RemoteError."""

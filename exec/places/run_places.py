@@ -34,6 +34,13 @@ class FoundRun:
     is_key_known: bool = False  # the caller named the log's key, or the log is one on this machine
 
 
+def found_by_proof(proof: RunProof, run: Digest, log_key: VerifierKey | None) -> FoundRun:
+    """Return a run as its proof shows it; `log_key` is the key that the log must have. Raises LedgerError."""
+    proved = check_run_proof(proof, run, log_key)
+    known = log_key is not None
+    return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
+
+
 class RunPlace(Protocol):
     """Where runs and their objects are."""
 
@@ -76,10 +83,7 @@ class StorePlace:
                 chain = log.chain(run)  # first: one that is not here may have been taken home from the wanted log
                 check_log_key(log.verifier, self._log_key)
                 return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
-        proof = self.prove(run)
-        proved = check_run_proof(proof, run, self._log_key)
-        known = self._log_key is not None
-        return FoundRun(proved.chain, proved.log_key, proof.checkpoint, audited=False, is_key_known=known)
+        return found_by_proof(self.prove(run), run, self._log_key)
 
     def prove(self, run: Digest) -> RunProof:
         """Return a proof made from the ledger, or the one in the run's record."""
