@@ -40,6 +40,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench_ledger
 	$(BIN)/python -m tests.bench_ledger_audit
 	$(BIN)/python -m tests.bench_run
+	$(BIN)/python -m tests.bench_verify
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak
