@@ -1,6 +1,7 @@
 """A state folder of the tests' own, and the line that says how many faults store and ledger were put through.
 
 The line is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
+Of faults that are tried by number, every third runs; all of them with `--every-fault` (`make conformance`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,28 @@ FAULTS = {
     "kills of runs": r"test_faults_run\.py::test_kill_",
     "other faults of runs": r"test_faults_run\.py::test_(?!kill_)",
 }
+
+
+# tried by number: `test_kill_put[0]`, `test_kill_put[1]`, ...
+_NUMBERED = re.compile(r"tests/(cas/test_faults_(kill|database)|ledger/test_faults_log_kill)\.py::\w+\[(\d+)\]$")
+_EVERY = 3
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option."""
+    parser.addoption("--every-fault", action="store_true", help=f"All numbered faults, not one in {_EVERY}.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave numbered faults out, but for every third."""
+    if config.getoption("--every-fault"):
+        return
+    found = ((item, _NUMBERED.search(item.nodeid)) for item in items)
+    left_out = [item for item, number in found if number is not None and int(number[3]) % _EVERY]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture(scope="session", autouse=True)
