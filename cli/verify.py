@@ -123,15 +123,17 @@ def verify_command(
             ledger=ledger,
             sign=sign,
         )
-        print_verdict(verdict, known, as_json=json)  # before the page, which may fail
-        if report is not None:
-            given: list[tuple[str, object]] = [
-                ("--from", source),
-                ("--device", device),
-                ("--steps", steps),
-            ]
-            given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
-            _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
+        try:
+            if report is not None:
+                given: list[tuple[str, object]] = [
+                    ("--from", source),
+                    ("--device", device),
+                    ("--steps", steps),
+                ]
+                given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
+                _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
+        finally:  # also where the page can't be written
+            print_verdict(verdict, known, as_json=json)
     if verdict.verdict == FAILED:
         fail(f"run {address} is not verified: {verdict.problem}")
     if verdict.verdict == DIFFERENT:

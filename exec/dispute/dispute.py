@@ -45,7 +45,7 @@ class _Court:
     def __init__(self, a: Prover, b: Prover, both: bool) -> None:
         job, runs = a.chain.job, (a.chain.run_address, b.chain.run_address)
         if b.chain.job != job:
-            raise RunError(f"run {runs[0]} is of job {job}, run {runs[1]} of job {b.chain.job}")
+            raise RunError(f"run {runs[0]} is of job {job}, run {runs[1]} of job {b.chain.job}; want two of one job")
         self._fetcher = Fetcher(Objects(), [a.remote, b.remote])
         self._fetcher.nodes_below(job)
         self._objects = self._fetcher.objects
