@@ -47,7 +47,7 @@ soak: $(STAMP)
 
 conformance: $(STAMP)
 	$(BIN)/python -m tests.kernels.conformance --device opencl --write
-	$(BIN)/python -m pytest -n auto --every-fault tests/cas/test_faults_kill.py tests/cas/test_faults_database.py tests/ledger/test_faults_log_kill.py
+	$(BIN)/python -m pytest -n auto --exhaustive
 
 clean:
 	rm -rf $(VENV) .demo build dist

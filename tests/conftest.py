@@ -1,7 +1,8 @@
 """A state folder of the tests' own, and the line that says how many faults store and ledger were put through.
 
 The line is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
-Of faults that are tried by number, every third runs; all of them with `--every-fault` (`make conformance`).
+Of faults that are tried by number every third runs, and what compiles for minutes is left out; all of it runs with
+`--exhaustive` (`make conformance`).
 """
 
 from __future__ import annotations
@@ -33,23 +34,37 @@ FAULTS = {
 # tried by number: `test_kill_put[0]`, `test_kill_put[1]`, ...
 _NUMBERED = re.compile(r"tests/(cas/test_faults_(kill|database)|ledger/test_faults_log_kill)\.py::\w+\[(\d+)\]$")
 _EVERY = 3
+_LONG = re.compile(
+    r"tests/(kernels/test_codegen_digits\.py::test_every_engine_has_the_bits_of_the_numpy_engine\[(gpu|cpu-.*)\]"
+    r"|exec/test_recomputation\.py::test_the_(conformance_vectors|digits_job)_raises?_no_false_alarm\[gpu\]"
+    r"|exec/test_rules_models\.py::test_opencl_gives_the_bits_of_numpy\[.*-gpu\]"
+    r"|exec/test_kernel_device\.py::test_random_graphs_give_the_bits_of_numpy\[gpu\])$"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
-    parser.addoption("--every-fault", action="store_true", help=f"All numbered faults, not one in {_EVERY}.")
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help=f"All numbered faults, not one in {_EVERY}, and the longest tests.",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave numbered faults out, but for every third."""
-    if config.getoption("--every-fault"):
+    """Leave out what only an exhaustive run tests."""
+    if config.getoption("--exhaustive"):
         return
-    found = ((item, _NUMBERED.search(item.nodeid)) for item in items)
-    left_out = [item for item, number in found if number is not None and int(number[3]) % _EVERY]
+    left_out = [item for item in items if _is_exhaustive(item.nodeid)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
+
+
+def _is_exhaustive(test: str) -> bool:
+    numbered = _NUMBERED.search(test)
+    return _LONG.search(test) is not None or (numbered is not None and int(numbered[3]) % _EVERY != 0)
 
 
 @pytest.fixture(scope="session", autouse=True)
