@@ -29,7 +29,7 @@ def push(
     """Copy everything reachable from `roots` that the remote lacks.
 
     Raises ObjectNotFoundError or DamagedObjectError for what the store has not, RemoteError if the remote does not
-    take it. Memory: 32 rows, and about 300 bytes per object.
+    take it; no request is under way then. Memory: 32 rows, and about 300 bytes per object.
     """
     tally = Tally(progress)
     pool = ThreadPoolExecutor(workers, "samebits-push")
@@ -38,10 +38,8 @@ def push(
         pusher.walk(roots)
         pusher.send_blobs()
         pusher.send_nodes()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for requests under way: what they write is whole or gone on return
     return tally.report()
 
 
