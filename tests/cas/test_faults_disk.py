@@ -6,12 +6,12 @@ Once a real one, a small file system in memory that only the workers see, and on
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cas.disk_workers import MIB, OPERATIONS
+from tests.cas.small_disk import zygote_with_disk
 from tests.cas.zygote import Outcome, Zygote, zygote
 
 DISK_SIZE_BYTES, MOST_FILES = 48 * MIB, 300
@@ -26,7 +26,6 @@ ERRORS = {
     "export": FILE,
     "mend": FILE,
 }
-IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 def run(workers: Zygote, name: str, *arguments: object) -> Outcome:
@@ -63,14 +62,7 @@ def message(workers: Zygote, outcome: Outcome, what: str) -> str:
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Zygote, Path]]:
     """A program that sees a small file system at a path."""
     disk = tmp_path_factory.mktemp("disk")
-    test = [*IN_NAMESPACE, "mount", "-t", "tmpfs", "none", str(disk)]
-    try:
-        tried = subprocess.run(test, capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no unshare(1) here, and a full disk needs a mount of its own")
-    if tried.returncode != 0:
-        pytest.skip(f"a small file system can't be mounted here: {tried.stderr.strip()}")
-    with zygote("disk_workers", disk.with_name("log"), IN_NAMESPACE) as workers:
+    with zygote_with_disk("disk_workers", disk) as workers:
         yield workers, disk
 
 

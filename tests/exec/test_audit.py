@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -38,18 +38,6 @@ from samebits.ledger.errors import SignatureError
 from samebits.ledger.note import add_signatures, sign_note
 
 STEPS, EVERY = 100, 10  # Fraud's segments have 10 steps
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "first") as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "second") as opened:
-        yield opened
 
 
 def honest(store: Store, *, commit_every: int = 1) -> Digest:

@@ -6,7 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -259,18 +259,6 @@ def test_a_model_without_values_may_be_evaluated() -> None:
     metrics = run_job(job)[1]
     assert metrics[-1]["evaluation/right"] > 0.5
     assert metrics[-1]["loss"] < metrics[0]["loss"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "runner") as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "verifier") as opened:
-        yield opened
 
 
 def test_a_run_from_an_init_on_numpy_verifies_on_opencl(store: Store, other: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,6 @@ from samebits.exec.job_file import packed_size_bytes  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VOCABULARY, CONTEXT, WIDTH, HEADS = 31, 12, 16, 2
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[samebits.Store]:
-    with samebits.Store(tmp_path / "store") as opened:
-        yield opened
 
 
 def run_everywhere(job: samebits.Job, store: samebits.Store) -> samebits.Run:

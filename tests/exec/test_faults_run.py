@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cas.small_disk import zygote_with_disk
 from tests.cas.zygote import KILLED, Outcome, Zygote, zygote
 from tests.exec.small_job import make_job
 from tests.exec.wide_job import wide_job
@@ -30,7 +31,6 @@ from samebits.ledger import Log
 
 STEPS, EVERY = 240, 3
 RUNS, KILLS = 5, 10
-IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 MIB = 1 << 20
 Record = Callable[[str, object], None]
 
@@ -45,14 +45,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Zygote, Path]]:
     """A program that sees a file system of its own at a path."""
     disk = tmp_path_factory.mktemp("disk")
-    test = [*IN_NAMESPACE, "mount", "-t", "tmpfs", "none", str(disk)]
-    try:
-        tried = subprocess.run(test, capture_output=True, text=True, timeout=30, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no unshare(1) here, and a full disk needs a mount of its own")
-    if tried.returncode != 0:
-        pytest.skip(f"a small file system can't be mounted here: {tried.stderr.strip()}")
-    with zygote("exec.run_workers", disk.with_name("log"), IN_NAMESPACE) as started:
+    with zygote_with_disk("exec.run_workers", disk) as started:
         yield started, disk
 
 

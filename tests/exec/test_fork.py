@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ from samebits.exec.places.run_places import StorePlace
 from samebits.exec.places.run_reference import RunReference
 from samebits.exec.running.fork import Changes, fork_run
 from samebits.kernels.types import TensorType
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
 
 
 def rated_job(steps: int = 20, table: int | None = None) -> samebits.Job:

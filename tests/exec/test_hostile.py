@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,6 @@ from samebits.exec.verification import verify as verifying
 from samebits.kernels.errors import KernelError
 from samebits.kernels.types import TensorType
 from samebits.ledger import LedgerError, Log
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "first") as opened:
-        yield opened
 
 
 def indexing_step(index: int) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,6 @@ WHISPER: dict[str, Any] = {
     **{f"{part}_ffn_dim": 37 for part in ("encoder", "decoder")},
     **SPECIAL,
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[samebits.Store]:
-    with samebits.Store(tmp_path / "store") as opened:
-        yield opened
 
 
 def make(name: str) -> tuple[Any, dict[str, Any]]:

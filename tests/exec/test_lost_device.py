@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ from samebits.ledger import Log
 
 ROOT = Path(__file__).parents[2]
 GONE = r"device opencl: \w+: clWaitForEvents failed: DEVICE_NOT_AVAILABLE"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
 
 
 def launches_of_step(patch: pytest.MonkeyPatch, store: Store) -> int:

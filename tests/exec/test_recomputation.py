@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -35,12 +35,6 @@ from samebits.kernels.types import TensorType
 from samebits.ledger import Log
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
 
 
 def paranoid_opencl(layout: Layout, fraction: float = 1, seed: int = 0) -> tuple[KernelDevice, Recomputation]:

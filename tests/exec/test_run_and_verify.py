@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,18 +20,6 @@ from samebits.exec.machine import JobMachine
 from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.kernels.errors import KernelError
 from samebits.ledger import LedgerError, Log
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "first") as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "second") as opened:
-        yield opened
 
 
 def test_run_commits_and_chains_every_step(store: Store) -> None:

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from multiprocessing import active_children
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,12 +19,6 @@ from samebits.exec.errors import RunError
 from samebits.exec.verification.selection import SampleRequest, StepRange
 from samebits.exec.verification.verdict import Verdict
 from samebits.exec.verification.workers import _thread_limit
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "first") as opened:
-        yield opened
 
 
 def findings(verdict: Verdict) -> Any:
