@@ -13,13 +13,14 @@ from samebits.exec.dispute.fetching import Fetcher
 from samebits.exec.dispute.judge import ComputedTree, LeafCase, SignedTree, check_trace, first_difference
 from samebits.exec.dispute.objects import Objects
 from samebits.exec.dispute.prover import Prover
-from samebits.exec.dispute.referee import Computed, Referee
+from samebits.exec.dispute.referee import Referee
 from samebits.exec.dispute.report import CONTRADICTS, LIED, DisputeReport, Finding
 from samebits.exec.dispute.search import Gap, agreed_steps, find_gap, narrow
 from samebits.exec.dispute.side import BAD_ANSWER, ConvictedError, FailedSideError, Side, Traffic
 from samebits.exec.errors import CannotTraceError, EvidenceError, ExecError, NotWrongError, RunError
 from samebits.exec.machine import State, load_spec
 from samebits.exec.trace import Layout, init_layout, step_layout
+from samebits.exec.tracing import Computed
 from samebits.kernels.errors import KernelError
 from samebits.ledger.bodies import TraceLevel
 
