@@ -33,6 +33,7 @@ from samebits.exec.machine import JobMachine
 from samebits.exec.running.runner import put_job
 from samebits.exec.stream import IN_ORDER, Stream
 from samebits.kernels.types import TensorType
+from samebits.ledger.bodies import TraceLevel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Stores = tuple[Store, Store]
@@ -241,6 +242,31 @@ def test_a_trace_of_steps_that_does_not_end_in_the_commit_contradicts_itself(sto
     honest = JobMachine(put_job(job, stores[0]), stores[0], NumpyDevice())
     report = dispute(a.prover(honest), b.prover())
     assert convicted(report, "A", "contradicts itself").step == 19
+
+
+@pytest.mark.parametrize(("level", "first", "stop"), [("nodes", 13, 14), ("steps", 14, 20), ("init", 0, 1)])
+def test_a_trace_that_is_asked_for_again_is_not_computed_again(
+    stores: Stores, level: TraceLevel, first: int, stop: int
+) -> None:
+    job, launches = init_job(), 0
+
+    def count(launch: Any, result: Any) -> Any:
+        nonlocal launches
+        launches += 1
+        return result
+
+    prover = Author(stores[0], job, FalseMachine(job, stores[0], alter=count), every=7).prover()
+    before = launches
+    entry = prover.trace(level, first, stop)
+    once = launches
+    assert once > before
+    assert prover.trace(level, first, stop) == entry
+    assert launches == once
+    for t in range(4):  # as many as are kept
+        prover.trace("nodes", t, t + 1)
+    many = launches
+    assert prover.trace(level, first, stop) == entry
+    assert launches > many
 
 
 def init_job() -> Job:
