@@ -71,7 +71,7 @@ class _Court:
             report.outcome = "liar"
         elif report.depth != "run" or any(finding.verdict for finding in report.findings):
             report.outcome = "undecided"
-        elif report.depth == "run" and min(report.stops) < report.job_steps:
+        elif min(report.stops) < report.job_steps:
             report.outcome = "stops early"
         report.bytes_fetched += self._fetcher.bytes_fetched
         for side in self._sides:
