@@ -21,6 +21,7 @@ from samebits.exec.errors import CannotTraceError, EvidenceError, ExecError, Not
 from samebits.exec.machine import State, load_spec
 from samebits.exec.trace import Layout, init_layout, step_layout
 from samebits.exec.tracing import Computed
+from samebits.exec.verification.claim import check_job_steps
 from samebits.kernels.errors import KernelError
 from samebits.ledger.bodies import TraceLevel
 
@@ -52,9 +53,7 @@ class _Court:
         self._objects = self._fetcher.objects
         self._spec = load_spec(job, self._objects)
         for prover in (a, b):
-            body = prover.chain.body
-            if (body.first_step, body.steps) != (self._spec.first_step, self._spec.steps):
-                raise RunError(f"run {prover.chain.run_address} has other steps than its job")
+            check_job_steps(prover.chain.body, self._spec, run=f"run {prover.chain.run_address}")
             if not prover.chain.segments:
                 raise RunError(f"run {prover.chain.run_address} has no finished segment yet")
         self._sides = Side("A", a, self._objects), Side("B", b, self._objects)
