@@ -22,7 +22,7 @@ from samebits.cli.output import (
     size_text,
     stderr,
 )
-from samebits.cli.trusting import load_given_key
+from samebits.cli.trusting import load_given_key, load_verifier
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, encode_evidence
@@ -32,7 +32,6 @@ from samebits.exec.dispute.subject import Accusation
 from samebits.exec.errors import EvidenceError
 from samebits.exec.places.place_opening import check_place
 from samebits.exec.places.run_reference import parse_run_reference
-from samebits.ledger import VerifierKey
 
 _RUNS = "RUN, or PLACE/RUN with a store's folder, the URL of `samebits serve`, or any other place."
 
@@ -45,7 +44,10 @@ def dispute_command(
         Path | None, typer.Option("--check", metavar="FILE", help="Check evidence, offline and on numpy alone.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="VKEY", help="With --check: the verifier key that it has to convict.")
+        str | None,
+        typer.Option(
+            "--key", metavar="VKEY|FILE", help="With --check: the verifier key that it has to convict, or a file of it."
+        ),
     ] = None,
     evidence: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write the evidence.")
@@ -101,7 +103,7 @@ def dispute_command(
 
 
 def _check(file: Path, key: str | None, *, as_json: bool) -> None:
-    accused = None if key is None else VerifierKey.parse(key).public
+    accused = None if key is None else load_verifier(key).public
     found = check_evidence(decode_evidence(read_file(file, MAX_SIZE_BYTES)), accused=accused)
     fields = _accusation(found)
     if as_json:

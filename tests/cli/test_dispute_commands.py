@@ -46,8 +46,14 @@ def test_dispute_of_two_servers_and_evidence_that_is_checked_offline(
     assert (checked["proves"], checked["author"], checked["step"]) == (True, fraud.key.public.hex(), 13)
     assert "step 13" in samebits_command("dispute", "--check", evidence).stdout
     assert not (tmp_path / "empty").exists()
-    other = samebits_command("dispute", "--check", evidence, "--key", honest.key.vkey, code=2)
-    assert "not of" in other.stderr
+    key_file = tmp_path / "author.pub"
+    key_file.write_text(f"{fraud.key.vkey}\n")
+    assert json_of("dispute", "--check", evidence, "--key", key_file) == checked
+    key_file.write_text(f"{honest.key.vkey}\n")
+    for wrong in (honest.key.vkey, key_file):
+        assert "not of" in samebits_command("dispute", "--check", evidence, "--key", wrong, code=2).stderr
+    key_file.write_text("no key")
+    assert "malformed" in samebits_command("dispute", "--check", evidence, "--key", key_file, code=2).stderr
     data = bytearray(evidence.read_bytes())
     data[len(data) // 2] ^= 1
     evidence.write_bytes(data)
