@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from samebits.cas.digest import Digest
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 FULL_CODES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-class CasError(Exception):
+class PicklableError(Exception):
+    """An error that goes from one process to another as it is: its class, text and attributes, and not what made it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes the same error again, without a call of its class."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+class CasError(PicklableError):
     """Root of every error that `samebits.cas` raises for bad data or a bad store."""
 
 

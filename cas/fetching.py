@@ -1,4 +1,4 @@
-"""Fetch one object of a remote into memory, checked, without a store: for small things that decide what to pull."""
+"""Fetch one object of a remote into memory, checked, without a store."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from samebits.cas.remotes.protocol import Remote, read_record
 
 def fetch_blob(remote: Remote, digest: Digest, limit_bytes: int) -> bytes:
     """Return the bytes of a blob of at most `limit_bytes`; raises ObjectNotFoundError, RemoteError (BadRowError)."""
-    return _fetch(remote, digest, "blob", limit_bytes)
+    return fetch_object(remote, digest, "blob", limit_bytes)
 
 
 def fetch_node(remote: Remote, digest: Digest) -> Node:
     """Return a node, and nothing that it refers to; raises ObjectNotFoundError, RemoteError (BadRowError)."""
-    encoded = _fetch(remote, digest, "node", MAX_NODE_SIZE_BYTES)
+    encoded = fetch_object(remote, digest, "node", MAX_NODE_SIZE_BYTES)
     try:
         return decode_node(encoded)
     except (EncodingError, NodeError) as error:
         raise RemoteError(remote.name, f"object {digest} is not a node: {error}") from error
 
 
-def _fetch(remote: Remote, digest: Digest, kind: ObjectKind, limit_bytes: int) -> bytes:
+def fetch_object(remote: Remote, digest: Digest, kind: ObjectKind, limit_bytes: int) -> bytes:
+    """Return the bytes of an object of this kind, at most `limit_bytes`; raises ObjectNotFoundError, RemoteError."""
     record = read_record(remote, digest)
     if record.kind != kind:
         raise RemoteError(remote.name, f"object {digest} is a {record.kind}, not a {kind}")

@@ -8,20 +8,30 @@ from typing import Annotated, Any
 
 import typer
 
+from samebits.cas.errors import FileError
 from samebits.cas.files import replacing_file
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, read_file
-from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, print_fields, print_json, size_text, stderr
-from samebits.cli.trusting import load_given_key
+from samebits.cli.output import (
+    EXIT_DIFFERENT,
+    CommandError,
+    command,
+    print_fields,
+    print_json,
+    printable,
+    size_text,
+    stderr,
+)
+from samebits.cli.trusting import load_given_key, load_verifier
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, encode_evidence
 from samebits.exec.dispute.places import open_prover
 from samebits.exec.dispute.report import NOTHING, DisputeReport, Finding
 from samebits.exec.dispute.subject import Accusation
+from samebits.exec.errors import EvidenceError
 from samebits.exec.places.place_opening import check_place
 from samebits.exec.places.run_reference import parse_run_reference
-from samebits.ledger import VerifierKey
 
 _RUNS = "RUN, or PLACE/RUN with a store's folder, the URL of `samebits serve`, or any other place."
 
@@ -34,7 +44,10 @@ def dispute_command(
         Path | None, typer.Option("--check", metavar="FILE", help="Check evidence, offline and on numpy alone.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="VKEY", help="With --check: the verifier key that it has to convict.")
+        str | None,
+        typer.Option(
+            "--key", metavar="VKEY|FILE", help="With --check: the verifier key that it has to convict, or a file of it."
+        ),
     ] = None,
     evidence: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write the evidence.")
@@ -90,7 +103,7 @@ def dispute_command(
 
 
 def _check(file: Path, key: str | None, *, as_json: bool) -> None:
-    accused = None if key is None else VerifierKey.parse(key).public
+    accused = None if key is None else load_verifier(key).public
     found = check_evidence(decode_evidence(read_file(file, MAX_SIZE_BYTES)), accused=accused)
     fields = _accusation(found)
     if as_json:
@@ -111,17 +124,25 @@ def _accusation(found: Accusation) -> dict[str, Any]:
 
 
 def _write(report: DisputeReport, target: Path | None) -> list[Path | None]:
-    """Write the evidence against each side, under its own name where it is against both."""
+    """Write the evidence against each side, under its own name where it is against both.
+
+    What can't be written is said on stderr: it takes nothing from the report.
+    """
     found = [finding.evidence for finding in report.findings]
     if target is None:
         return [None, None]
     names = [target if None in found else target.with_name(f"{target.name}.{label}") for label in "AB"]
     written: list[Path | None] = []
-    for name, one in zip(names, found, strict=True):
+    for label, name, one in zip("AB", names, found, strict=True):
+        written.append(None)
         if one is not None:
-            with replacing_file(name) as file:
-                file.write(encode_evidence(one))
-        written.append(None if one is None else name)
+            try:
+                with replacing_file(name) as file:
+                    file.write(encode_evidence(one))
+                written[-1] = name
+            except (FileError, EvidenceError, MemoryError) as error:
+                reason = printable(str(error) or "out of memory")
+                stderr.print(f"samebits: the evidence against {label} is not written: {reason}")
     return written
 
 

@@ -10,7 +10,7 @@ import typer
 
 from samebits.cli.options import read_file
 from samebits.cli.output import printable
-from samebits.exec.author import own_public
+from samebits.exec.author import own_key
 from samebits.ledger import SigningKey, Trust, VerifierKey, load_key
 from samebits.ledger.bodies import EntryKind
 
@@ -38,7 +38,8 @@ def trust_path(given: Path | None) -> Path:
 
 def load_trust(given: Path | None, store: Path) -> Trust:
     """Read the trust file; the author's key of the store in this folder is the user's own. Raises TrustFileError."""
-    return Trust.load(trust_path(given), own_public(store))
+    own = own_key(store)
+    return Trust.load(trust_path(given), None if own is None else own.public)
 
 
 def load_given_key(given: Path | None) -> SigningKey | None:

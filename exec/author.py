@@ -27,10 +27,12 @@ def author_key(store: Store) -> SigningKey:
     return load_or_create_key(author_key_path(Path(store.path)), AUTHOR_NAME)
 
 
-def own_public(store: Path) -> bytes | None:
-    """Return the public key of the store's author; None if there is no key, or none that this user can use."""
+def own_key(store: Path) -> SigningKey | None:
+    """Return the key of the author of the store in this folder; None if there is none, or none that this user can use.
+
+    Nothing is made: without a key, the store still holds runs.
+    """
     try:
-        key = find_key(author_key_path(store))
+        return find_key(author_key_path(store))
     except KeyFileError:
         return None
-    return None if key is None else key.public

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from samebits.cas.errors import PicklableError
 
-class ExecError(Exception):
+
+class ExecError(PicklableError):
     """Root of every error that `samebits.exec` raises."""
 
 

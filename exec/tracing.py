@@ -6,7 +6,7 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,8 +17,11 @@ from samebits.cas.dtype import dtype_name
 from samebits.exec.commits import Commit
 from samebits.exec.devices.protocol import Buffer, Device
 from samebits.exec.errors import RunError
+from samebits.exec.job import KEY
+from samebits.exec.keys import INITIAL, step_key
+from samebits.exec.machine import JobMachine, State
 from samebits.exec.planner import Launch, Peak, Plan
-from samebits.exec.trace import Layout, Leaf, encode_leaf
+from samebits.exec.trace import EVALUATION, INPUT, Layout, Leaf, encode_leaf
 from samebits.kernels.types import TensorType
 from samebits.ledger.merkle import leaf_hash, root_hash
 
@@ -49,6 +52,22 @@ class Trace:
         return root_hash(self.leaf_hashes())
 
 
+Computed = tuple[Trace, dict[int, Array]]  # a trace, and the values of some of its leaves
+
+
+def trace_step(machine: JobMachine, layout: Layout, step: int, state: State, keep: Sequence[int] = ()) -> Computed:
+    """Return the trace of a step from the state before it, and the values of the leaves `keep`; raises RunError."""
+    inputs = {INPUT + name: value for name, value in machine.step_inputs(step, state).items()}
+    inputs |= {EVALUATION + INPUT + name: value for name, value in machine.evaluation_inputs().items()}
+    return compute_trace(layout, machine.device, inputs, step=step, keep=set(keep))
+
+
+def trace_init(machine: JobMachine, layout: Layout, stored: Mapping[str, Digest], keep: Sequence[int] = ()) -> Computed:
+    """Return the trace of the initial state, `stored` the tensors of it that no graph makes; else as `trace_step`."""
+    inputs = {INPUT + KEY: machine.device.upload(step_key(machine.spec.seed, INITIAL))}
+    return compute_trace(layout, machine.device, inputs, stored=stored, keep=set(keep))
+
+
 def compute_trace(
     layout: Layout,
     device: Device,
@@ -57,7 +76,7 @@ def compute_trace(
     step: int = 0,
     stored: Mapping[str, Digest] | None = None,
     keep: Collection[int] = (),
-) -> tuple[Trace, dict[int, Array]]:
+) -> Computed:
     """Return the trace, and the values of the leaves `keep`.
 
     `inputs` are on the device, by place; `stored` are tensors of the initial state that no graph makes. Raises

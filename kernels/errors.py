@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from samebits.cas.errors import PicklableError
 
-class KernelError(Exception):
+
+class KernelError(PicklableError):
     """Root of every error that `samebits.kernels` raises."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from samebits.cas.errors import PicklableError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from samebits.cas.digest import Digest
 
 
-class LedgerError(Exception):
+class LedgerError(PicklableError):
     """Root of every error that `samebits.ledger` raises for bad data, a bad key file or a bad log."""
 
 

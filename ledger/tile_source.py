@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 from typing import Final, Protocol
@@ -45,11 +46,11 @@ class DirectorySource:
 class HttpSource:
     """The files below a URL, where a log is published as C2SP tlog-tiles."""
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
-        """Raises TileError for a URL that can't be asked."""
+    def __init__(self, url: str, *, timeout_s: float = 30.0, total_s: float = math.inf) -> None:
+        """`total_s` is how long all files together may take. Raises TileError for a URL that can't be asked."""
         self._url = url.rstrip("/")
         try:
-            self._client = HttpClient(self._url, timeout_s=timeout_s)
+            self._client = HttpClient(self._url, timeout_s=timeout_s, total_s=total_s)
         except RemoteError as error:
             raise TileError(url, error.reason) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import queue
 import socket
 import ssl
@@ -36,14 +37,26 @@ class Answer:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long a server may take."""
+
+    timeout_s: float  # for an answer to begin, or to go on
+    end: float  # of all answers together, by the monotonic clock
+
+
 class HttpClient:
     """A pool of connections to one server. Usable from several threads at once."""
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
-        """`url` is that of the remote's folder; raises RemoteError if it is not one that can be asked."""
+    def __init__(self, url: str, *, timeout_s: float = 30.0, total_s: float = math.inf) -> None:
+        """`url` is that of the remote's folder; raises RemoteError if it is not one that can be asked.
+
+        `total_s` is how long all that is asked may take, from now on.
+        """
         self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
-        self._connect, self._prefix = _parse_url(self._url, timeout_s)
+        self._patience = _Patience(timeout_s, time.monotonic() + total_s)
+        self._total_s = total_s
+        self._connect, self._prefix = _parse_url(self._url, self._patience)
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()
         self._open: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
@@ -56,12 +69,13 @@ class HttpClient:
         """
         for wait_s in (*_RETRY_AFTER_S, None):
             try:
+                if time.monotonic() >= self._patience.end:
+                    raise TimeoutError
                 answer = self._ask(method, path, limit_bytes, body)
                 if wait_s is None or answer.status not in _RETRY_STATUSES:
                     return answer
             except TimeoutError as error:
-                reason = f"no answer, or too slow a one, within {self._timeout_s:g} s ({method} {path})"
-                raise RemoteError(self._url, reason) from error
+                raise RemoteError(self._url, f"{self._describe_timeout()} ({method} {path})") from error
             except (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError) as error:
                 raise RemoteError(self._url, f"can't connect: {_describe(error)}") from error
             except (OSError, http.client.HTTPException) as error:
@@ -136,15 +150,20 @@ class HttpClient:
             self._open.discard(connection)
         connection.close()
 
+    def _describe_timeout(self) -> str:
+        if time.monotonic() >= self._patience.end:
+            return f"its answers took more than {self._total_s:g} s in all"
+        return f"no answer, or too slow a one, within {self._patience.timeout_s:g} s"
+
 
 class _PatientReader(io.RawIOBase):
     """Reads one answer from a socket; raises TimeoutError when it stalls, or comes slower than it may."""
 
-    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+    def __init__(self, sock: socket.socket, patience: _Patience) -> None:
         self._sock = sock
         self._file: Any = sock.makefile("rb", buffering=0)  # keeps the socket open until the answer is read
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._patience = patience
+        self._deadline = time.monotonic() + patience.timeout_s
 
     def readable(self) -> bool:
         """Return True."""
@@ -152,10 +171,10 @@ class _PatientReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read what is there into `buffer`."""
-        left_s = self._deadline - time.monotonic()
+        left_s = min(self._deadline, self._patience.end) - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("too slow")
-        self._sock.settimeout(min(left_s, self._timeout_s))
+        self._sock.settimeout(min(left_s, self._patience.timeout_s))
         count: int = self._file.readinto(buffer)
         self._deadline += count / MIN_SPEED_BYTES_PER_S
         return count
@@ -170,18 +189,18 @@ class _PatientReader(io.RawIOBase):
 class _PatientSocket:
     """A connected socket whose answers are read by a _PatientReader."""
 
-    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+    def __init__(self, sock: socket.socket, patience: _Patience) -> None:
         self._sock = sock
-        self._timeout_s = timeout_s
+        self._patience = patience
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return a reader of the next answer."""
-        return io.BufferedReader(_PatientReader(self._sock, self._timeout_s), _BUFFER_SIZE_BYTES)
+        return io.BufferedReader(_PatientReader(self._sock, self._patience), _BUFFER_SIZE_BYTES)
 
     def sendall(self, data: Any) -> None:
         """Send data; raises TimeoutError."""
         size = memoryview(data).nbytes
-        self._sock.settimeout(self._timeout_s + size / MIN_SPEED_BYTES_PER_S)
+        self._sock.settimeout(self._patience.timeout_s + size / MIN_SPEED_BYTES_PER_S)
         self._sock.sendall(data)
 
     def shutdown(self) -> None:
@@ -194,18 +213,26 @@ class _PatientSocket:
 
 
 class _PlainConnection(http.client.HTTPConnection):
+    def __init__(self, host: str, port: int | None, patience: _Patience) -> None:
+        super().__init__(host, port, timeout=patience.timeout_s)
+        self._patience = patience
+
     def connect(self) -> None:
         super().connect()
-        self.sock: Any = _PatientSocket(self.sock, float(self.timeout or 0))
+        self.sock: Any = _PatientSocket(self.sock, self._patience)
 
 
 class _SecureConnection(http.client.HTTPSConnection):
+    def __init__(self, host: str, port: int | None, patience: _Patience, context: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=patience.timeout_s, context=context)
+        self._patience = patience
+
     def connect(self) -> None:
         super().connect()
-        self.sock: Any = _PatientSocket(self.sock, float(self.timeout or 0))
+        self.sock: Any = _PatientSocket(self.sock, self._patience)
 
 
-def _parse_url(url: str, timeout_s: float) -> tuple[Callable[[], http.client.HTTPConnection], str]:
+def _parse_url(url: str, patience: _Patience) -> tuple[Callable[[], http.client.HTTPConnection], str]:
     """Return how to connect to a URL's server, and the path of the URL."""
     try:
         parts = urlsplit(url)
@@ -217,9 +244,9 @@ def _parse_url(url: str, timeout_s: float) -> tuple[Callable[[], http.client.HTT
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise RemoteError(url, "want http://HOST[:PORT][/PATH] or the same with https")
     if parts.scheme == "http":
-        return lambda: _PlainConnection(host, port, timeout=timeout_s), parts.path
+        return lambda: _PlainConnection(host, port, patience), parts.path
     context = ssl.create_default_context()
-    return lambda: _SecureConnection(host, port, timeout=timeout_s, context=context), parts.path
+    return lambda: _SecureConnection(host, port, patience, context), parts.path
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:

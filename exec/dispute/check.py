@@ -17,6 +17,7 @@ from samebits.exec.dispute.signed import check_commit, read_entry, read_run
 from samebits.exec.dispute.subject import Accusation, Subject, need
 from samebits.exec.errors import EvidenceError, ExecError, NotWrongError
 from samebits.exec.machine import load_spec
+from samebits.exec.verification.claim import check_job_steps
 from samebits.kernels.errors import KernelError
 from samebits.kernels.version import check_arithmetic
 from samebits.ledger import LedgerError, SegmentBody
@@ -33,10 +34,7 @@ def check_evidence(evidence: Evidence, *, accused: bytes | None = None) -> Accus
             raise EvidenceError(f"it is about a run of {run.author.hex()}, not of {accused.hex()}")
         spec = load_spec(run.body.job, evidence.objects)
         check_arithmetic(spec.arithmetic)
-        if run.body.steps != spec.steps:
-            raise EvidenceError(f"the run says that its job has {run.body.steps} steps, it has {spec.steps}")
-        if run.body.first_step != spec.first_step:
-            raise EvidenceError(f"the run says that it begins at step {run.body.first_step}, not {spec.first_step}")
+        check_job_steps(run.body, spec)
         return _CHECKS[evidence.kind](Subject(evidence, run, spec))
     except EvidenceError:
         raise

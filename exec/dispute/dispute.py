@@ -13,13 +13,15 @@ from samebits.exec.dispute.fetching import Fetcher
 from samebits.exec.dispute.judge import ComputedTree, LeafCase, SignedTree, check_trace, first_difference
 from samebits.exec.dispute.objects import Objects
 from samebits.exec.dispute.prover import Prover
-from samebits.exec.dispute.referee import Computed, Referee
+from samebits.exec.dispute.referee import Referee
 from samebits.exec.dispute.report import CONTRADICTS, LIED, DisputeReport, Finding
 from samebits.exec.dispute.search import Gap, agreed_steps, find_gap, narrow
 from samebits.exec.dispute.side import BAD_ANSWER, ConvictedError, FailedSideError, Side, Traffic
 from samebits.exec.errors import CannotTraceError, EvidenceError, ExecError, NotWrongError, RunError
 from samebits.exec.machine import State, load_spec
 from samebits.exec.trace import Layout, init_layout, step_layout
+from samebits.exec.tracing import Computed
+from samebits.exec.verification.claim import check_job_steps
 from samebits.kernels.errors import KernelError
 from samebits.ledger.bodies import TraceLevel
 
@@ -51,9 +53,7 @@ class _Court:
         self._objects = self._fetcher.objects
         self._spec = load_spec(job, self._objects)
         for prover in (a, b):
-            body = prover.chain.body
-            if (body.first_step, body.steps) != (self._spec.first_step, self._spec.steps):
-                raise RunError(f"run {prover.chain.run_address} has other steps than its job")
+            check_job_steps(prover.chain.body, self._spec, run=f"run {prover.chain.run_address}")
             if not prover.chain.segments:
                 raise RunError(f"run {prover.chain.run_address} has no finished segment yet")
         self._sides = Side("A", a, self._objects), Side("B", b, self._objects)
@@ -70,7 +70,7 @@ class _Court:
             report.outcome = "liar"
         elif report.depth != "run" or any(finding.verdict for finding in report.findings):
             report.outcome = "undecided"
-        elif report.depth == "run" and min(report.stops) < report.job_steps:
+        elif min(report.stops) < report.job_steps:
             report.outcome = "stops early"
         report.bytes_fetched += self._fetcher.bytes_fetched
         for side in self._sides:

@@ -67,8 +67,11 @@ def encode_evidence(evidence: Evidence) -> bytes:
         "parts": [_part_value(address, part) for address, part in parts],
     }
     encoded = encode(head)
-    size_bytes = len(encoded) + sum(map(len, (*blobs, *rows)))
-    if len(encoded) > MAX_HEAD_SIZE_BYTES or size_bytes > MAX_SIZE_BYTES:
+    if len(encoded) > MAX_HEAD_SIZE_BYTES:
+        found, most = len(encoded), MAX_HEAD_SIZE_BYTES
+        raise EvidenceError(f"the head of the evidence would have {found} bytes; the most is {most}")
+    size_bytes = len(MAGIC) + _LENGTH_SIZE_BYTES + len(encoded) + sum(map(len, (*blobs, *rows)))
+    if size_bytes > MAX_SIZE_BYTES:
         raise EvidenceError(f"the evidence would have {size_bytes} bytes; the most is {MAX_SIZE_BYTES}")
     return b"".join((MAGIC, len(encoded).to_bytes(_LENGTH_SIZE_BYTES, "big"), encoded, *blobs, *rows))
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samebits.cas import CasError, Digest, hash_blob, references
-from samebits.cas.digest import hash_node
-from samebits.cas.errors import DigestMismatchError, ObjectNotFoundError, RemoteError
-from samebits.cas.records import ROW_SIZE_BYTES
+from samebits.cas import CasError, Digest, references
+from samebits.cas.errors import ObjectNotFoundError, RemoteError
+from samebits.cas.fetching import fetch_object
+from samebits.cas.records import ROW_SIZE_BYTES, ObjectKind
 from samebits.cas.remotes import Remote, read_record
 from samebits.cas.tree import read_tree
 from samebits.cas.wire import WireRecord
@@ -33,7 +33,7 @@ class Fetcher:
     def node(self, digest: Digest) -> None:
         """Fetch a node; raises CasError if nobody has it."""
         if digest not in self.objects.nodes:
-            self.objects.add_node(self._first(digest, lambda remote: self._whole(remote, digest, "node")))
+            self.objects.add_node(self._whole(digest, "node"))
 
     def nodes_below(self, root: Digest) -> None:
         """Fetch a node and all nodes that it refers to, but no blob."""
@@ -59,7 +59,7 @@ class Fetcher:
         self.node(address)
         blob = self.objects.info(address).blob
         if blob not in self.objects.blobs:
-            self.objects.add_blob(self._first(blob, lambda remote: self._whole(remote, blob, "blob")))
+            self.objects.add_blob(self._whole(blob, "blob"))
 
     def tensor_rows(self, address: Digest, numbers: NDArray[np.int64]) -> None:
         """Fetch of a tensor what its rows `numbers` lie in: rows of 1 MiB with the values that prove them."""
@@ -92,18 +92,10 @@ class Fetcher:
                 problem = error
         raise problem
 
-    def _whole(self, remote: Remote, digest: Digest, kind: str) -> bytes:
-        record = read_record(remote, digest)
-        limit = MAX_HEAD_SIZE_BYTES if kind == "node" else MAX_SIZE_BYTES
-        if record.kind != kind or record.size_bytes > limit:
-            raise RemoteError(remote.name, f"object {digest} is a {record.kind} of {record.size_bytes} bytes")
-        data = record.inline
-        if data is None:
-            data = b"".join(remote.read_row(key, record.row_size_bytes(i)) for i, key in enumerate(record.row_keys))
+    def _whole(self, digest: Digest, kind: ObjectKind) -> bytes:
+        limit_bytes = MAX_HEAD_SIZE_BYTES if kind == "node" else MAX_SIZE_BYTES
+        data = self._first(digest, lambda remote: fetch_object(remote, digest, kind, limit_bytes))
         self.bytes_fetched += len(data)
-        found = hash_node(data) if kind == "node" else hash_blob(data)
-        if found != digest:
-            raise DigestMismatchError(digest, found)
         return data
 
     def _part(self, remote: Remote, blob: Digest, wanted: list[int]) -> BlobPart:

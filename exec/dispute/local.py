@@ -16,12 +16,10 @@ from samebits.exec.devices.registry import open_device
 from samebits.exec.dispute.prover import StoredProver
 from samebits.exec.dispute.signed import LeafProof, Proof
 from samebits.exec.errors import CannotTraceError, RunError
-from samebits.exec.job import KEY
-from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.trace import EVALUATION, INPUT, init_layout, initial_tree, step_layout, steps_layout
-from samebits.exec.tracing import Array, Trace, compute_trace
+from samebits.exec.trace import init_layout, initial_tree, step_layout, steps_layout
+from samebits.exec.tracing import Computed, Trace, trace_init, trace_step
 from samebits.ledger import ChainSegment, Log, RunChain, SigningKey, TraceBody, encode_entry, entry_address, sign_entry
 from samebits.ledger.bodies import TraceLevel
 from samebits.ledger.merkle import inclusion_proof, root_hash, split_point
@@ -35,6 +33,7 @@ MAX_VALUES: Final = 256  # that are asked for at once
 
 @dataclass(frozen=True, slots=True)
 class _Made:
+    entry: bytes
     trace: Trace
     hashes: list[bytes]  # of the leaves
     body: TraceBody
@@ -84,10 +83,14 @@ class LocalProver(StoredProver):
         return encode_node(tree_node({name: tensor_address(array) for name, array in state.items()}))
 
     def trace(self, level: TraceLevel, first: int, stop: int) -> bytes:
-        """Compute a trace, sign it, and append it to the log, unless that was done before."""
+        """Compute a trace, sign it, and append it to the log; one of the last few is returned as it was made."""
         if self._key is None:
             return super().trace(level, first, stop)
         with self._lock:
+            for address, made in self._made.items():
+                if (made.body.level, made.body.first_step, made.body.stop_step) == (level, first, stop):
+                    self._made.move_to_end(address)
+                    return made.entry
             self._check_range(level, first, stop)
             self._traces += 1
             commits: list[bytes] = []
@@ -101,10 +104,11 @@ class LocalProver(StoredProver):
                         log.origin, self._segment_of(first).address, body, self._key, time=int(time.time())
                     )
                     log.append([entry])
-            self._made[entry_address(entry)] = _Made(trace, hashes, body, commits)
+            encoded = encode_entry(entry)
+            self._made[entry_address(entry)] = _Made(encoded, trace, hashes, body, commits)
             if len(self._made) > _KEPT_TRACES:
                 self._made.popitem(last=False)
-            return encode_entry(entry)
+            return encoded
 
     def children(self, trace: Digest, first: int, stop: int) -> tuple[bytes, bytes]:
         """Return the two hashes below the one over the leaves [first, stop) of a trace."""
@@ -159,21 +163,14 @@ class LocalProver(StoredProver):
                 return segment
         raise RunError(f"the run has no step {step}")
 
-    def _compute(
-        self, level: TraceLevel, first: int, stop: int, keep: Sequence[int], commits: list[bytes]
-    ) -> tuple[Trace, dict[int, Array]]:
+    def _compute(self, level: TraceLevel, first: int, stop: int, keep: Sequence[int], commits: list[bytes]) -> Computed:
         machine = self._open()
         if level == "steps":
             return self._commits(machine, first, stop, commits), {}
         if level == "init":
-            key = machine.device.upload(step_key(machine.spec.seed, INITIAL))
             stored = initial_tree(self._store, machine.spec)
-            layout = init_layout(self._store, machine.spec)
-            return compute_trace(layout, machine.device, {INPUT + KEY: key}, stored=stored, keep=set(keep))
-        inputs = {INPUT + name: value for name, value in machine.step_inputs(first, self._before(first)).items()}
-        inputs |= {EVALUATION + INPUT + name: value for name, value in machine.evaluation_inputs().items()}
-        layout = step_layout(self._store, machine.spec, first)
-        return compute_trace(layout, machine.device, inputs, step=first, keep=set(keep))
+            return trace_init(machine, init_layout(self._store, machine.spec), stored, keep)
+        return trace_step(machine, step_layout(self._store, machine.spec, first), first, self._before(first), keep)
 
     def _commits(self, machine: JobMachine, first: int, stop: int, commits: list[bytes]) -> Trace:
         if stop - first > MAX_TRACED_STEPS:

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from samebits.cas import Store
 from samebits.cas.remotes import StoreRemote
-from samebits.exec.author import author_key_path
+from samebits.exec.author import own_key
 from samebits.exec.dispute.http import open_http_prover
 from samebits.exec.dispute.local import LocalProver
 from samebits.exec.dispute.prover import Prover, StoredProver
 from samebits.exec.places.place_opening import open_run_place
 from samebits.exec.places.run_places import StorePlace
 from samebits.exec.places.run_reference import RunReference
-from samebits.ledger import KeyFileError, SigningKey
-from samebits.ledger.keyfile import find_key
+from samebits.ledger import SigningKey
 
 
 @contextmanager
@@ -43,13 +42,6 @@ def open_prover(
     with open_run_place(place, own, timeout_s=timeout_s) as opened:
         chain = opened.find(run).chain
         if isinstance(opened, StorePlace):
-            yield LocalProver(opened.store, chain, key or _own_key(opened.store), device=device)
+            yield LocalProver(opened.store, chain, key or own_key(Path(opened.store.path)), device=device)
         else:
             yield StoredProver(opened.name, chain, opened.remote or StoreRemote(own))
-
-
-def _own_key(store: Store) -> SigningKey | None:
-    try:
-        return find_key(author_key_path(Path(store.path)))
-    except KeyFileError:
-        return None  # without a key it still holds the run

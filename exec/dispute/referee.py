@@ -18,13 +18,9 @@ from samebits.exec.dispute.judge import add_batch
 from samebits.exec.dispute.objects import Objects
 from samebits.exec.dispute.side import Side
 from samebits.exec.errors import RunError
-from samebits.exec.job import KEY
-from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.machine import JobMachine, State
-from samebits.exec.trace import EVALUATION, INPUT, Layout, initial_tree
-from samebits.exec.tracing import Array, Trace, compute_trace
-
-Computed = tuple[Trace, dict[int, Array]]  # a trace, and the values of some of its leaves
+from samebits.exec.trace import Layout, initial_tree
+from samebits.exec.tracing import Array, Computed, trace_init, trace_step
 
 
 class Referee:
@@ -76,15 +72,11 @@ class Referee:
 
     def trace(self, layout: Layout, step: int, state: State, keep: Sequence[int] = ()) -> Computed:
         """Return the trace of a step."""
-        inputs = {INPUT + name: value for name, value in self._machine.step_inputs(step, state).items()}
-        inputs |= {EVALUATION + INPUT + name: value for name, value in self._machine.evaluation_inputs().items()}
-        return compute_trace(layout, self._machine.device, inputs, step=step, keep=set(keep))
+        return trace_step(self._machine, layout, step, state, keep)
 
     def initial_trace(self, layout: Layout, keep: Sequence[int] = ()) -> Computed:
         """Return the trace of the initial state."""
-        inputs = {INPUT + KEY: step_key(self._machine.spec.seed, INITIAL)}
-        stored = initial_tree(self._store, self._machine.spec)
-        return compute_trace(layout, self._machine.device, inputs, stored=stored, keep=set(keep))
+        return trace_init(self._machine, layout, initial_tree(self._store, self._machine.spec), keep)
 
     def evidence(self, side: Side, first: int, stop: int, state: State) -> Evidence:
         """Return what shows that the steps [first, stop), computed from this state, don't give the side's commit."""

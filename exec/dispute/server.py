@@ -1,7 +1,7 @@
 """Answers to a dispute as an ASGI route, over a store with its author's key: `samebits serve --answer`.
 
 What may be asked costs at most one step, or the steps up to the next commit, computed from the last checkpoint. One
-question computes at a time; traces of a run are computed once, and a limited number of them.
+question computes at a time; the last few traces of a run are kept, and those computed are limited in number.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A server makes the proof of a run when it is asked for it (`GET /runs/RUN`). Any other remote may have the run's record
 under the pin ``runs/RUN``. Where neither is and a log is published beside the objects, by any web server, the run is
-searched for in all of the log's entries.
+searched for in the log's entries, within the bounds of `searched_log.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from samebits.cas.remotes.protocol import Remote
 from samebits.exec.errors import RunError
 from samebits.exec.places.run_places import FoundRun, found_by_proof
 from samebits.exec.places.run_record import record_proof, run_pin
+from samebits.exec.places.searched_log import SearchedLog
 from samebits.ledger import LedgerError, NoteFormatError, VerifierKey, open_checkpoint
 from samebits.ledger.logkey import MAX_PUBLIC_SIZE_BYTES, PUBLIC_NAME
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
@@ -30,7 +31,7 @@ from samebits.ledger.run_proof import (
     prove_chain,
 )
 from samebits.ledger.tile_reader import TileReader
-from samebits.ledger.tile_source import CHECKPOINT_PATH, HttpSource
+from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 RUNS_PATH: Final = "runs"
 MAX_SEARCHED_ENTRIES: Final = 1_000_000
@@ -91,7 +92,7 @@ class RemotePlace:
         """Search the log that is published at the URL; a server of ours would have said already."""
         if self._url is None or isinstance(self._from, ServerRemote):
             return None
-        with closing(HttpSource(self._url, timeout_s=self._timeout_s)) as source:
+        with closing(SearchedLog(self._url, self._timeout_s)) as source:
             key = source.read(PUBLIC_NAME, MAX_PUBLIC_SIZE_BYTES)
             note = source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
             if key is None or note is None:

@@ -8,10 +8,11 @@ from samebits.cas import CasError, Digest, Store
 from samebits.cas.fetching import fetch_node
 from samebits.cas.tally import Progress
 from samebits.cas.transfer import TransferReport, pull
-from samebits.exec.errors import JobError, RunError
+from samebits.exec.errors import JobError
 from samebits.exec.job import JobSpec
 from samebits.exec.machine import load_spec
 from samebits.exec.places.run_places import RunPlace
+from samebits.exec.verification.claim import check_job_steps
 from samebits.ledger import RunBody
 
 
@@ -33,10 +34,7 @@ def check_steps(place: RunPlace, store: Store, body: RunBody) -> JobSpec:
     Of the job only its own node is read, and nothing is stored.
     """
     spec = _read_spec(place, store, body.job)
-    if body.steps != spec.steps:
-        raise RunError(f"the run says that its job has {body.steps} steps, it has {spec.steps}")
-    if body.first_step != spec.first_step:
-        raise RunError(f"the run says that its job begins at step {body.first_step}, it does at {spec.first_step}")
+    check_job_steps(body, spec)
     return spec
 
 

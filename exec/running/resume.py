@@ -23,7 +23,7 @@ from samebits.exec.running.runner import Run, said_to_be_resumable
 from samebits.exec.running.segment_writer import SegmentWriter
 from samebits.exec.running.segments import Cadence, Progress, Start, compute_segments, put_state
 from samebits.exec.running.state_at import state_at
-from samebits.exec.verification.claim import read_claim
+from samebits.exec.verification.claim import check_job_steps, read_claim
 from samebits.ledger import Log, Query, RunBody, RunChain, RunNotFoundError, SigningKey
 
 
@@ -115,9 +115,8 @@ def _compute_rest(
     notice: Notice | None,
 ) -> None:
     machine = JobMachine(chain.job, store, opened)
-    spec, body = machine.spec, chain.body
-    if (body.first_step, body.steps) != (spec.first_step, spec.steps):
-        raise RunError(f"run {writer.run} says other steps than its job, {body.first_step} .. {body.steps}")
+    body = chain.body
+    check_job_steps(body, machine.spec, run=f"run {writer.run}")
     read_claim(store, chain)  # what is lost of the run is said before anything is computed
     state = state_at(machine, store, chain, chain.next_step, notice=notice)
     start = Start(chain.next_step, state, put_state(store, machine.download(state)))  # it may have been lost

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from samebits.cas import Digest, Store
 from samebits.exec.commits import Commit, commit_steps, read_commits
 from samebits.exec.errors import RunError
+from samebits.exec.job import JobSpec
 from samebits.ledger import RunBody, RunChain, SegmentBody
 from samebits.ledger.merkle import leaf_hash, root_hash
 
@@ -34,6 +35,14 @@ class Claim:
     def final_state(self) -> Digest:
         """The state after the last step."""
         return self.segments[-1].state_out
+
+
+def check_job_steps(body: RunBody, spec: JobSpec, *, run: str = "the run") -> None:
+    """Raise RunError unless a run has the steps of its job; `run` is what the message calls it."""
+    if body.steps != spec.steps:
+        raise RunError(f"{run} says that its job has {body.steps} steps, it has {spec.steps}")
+    if body.first_step != spec.first_step:
+        raise RunError(f"{run} says that its job begins at step {body.first_step}, it does at {spec.first_step}")
 
 
 def claim_roots(chain: RunChain) -> list[Digest]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,12 +46,41 @@ def test_dispute_of_two_servers_and_evidence_that_is_checked_offline(
     assert (checked["proves"], checked["author"], checked["step"]) == (True, fraud.key.public.hex(), 13)
     assert "step 13" in samebits_command("dispute", "--check", evidence).stdout
     assert not (tmp_path / "empty").exists()
-    other = samebits_command("dispute", "--check", evidence, "--key", honest.key.vkey, code=2)
-    assert "not of" in other.stderr
+    key_file = tmp_path / "author.pub"
+    key_file.write_text(f"{fraud.key.vkey}\n")
+    assert json_of("dispute", "--check", evidence, "--key", key_file) == checked
+    key_file.write_text(f"{honest.key.vkey}\n")
+    for wrong in (honest.key.vkey, key_file):
+        assert "not of" in samebits_command("dispute", "--check", evidence, "--key", wrong, code=2).stderr
+    key_file.write_text("no key")
+    assert "malformed" in samebits_command("dispute", "--check", evidence, "--key", key_file, code=2).stderr
     data = bytearray(evidence.read_bytes())
     data[len(data) // 2] ^= 1
     evidence.write_bytes(data)
     assert samebits_command("dispute", "--check", evidence, code=2).stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("too_large", "where", "said"),
+    [(True, "evidence", "would have "), (False, "no/such/folder/evidence", "No such file or directory")],
+)
+def test_a_report_is_printed_where_its_evidence_is_not_written(
+    runs: dict[str, tuple[Path, Author]], tmp_path: Path, too_large: bool, where: str, said: str
+) -> None:
+    """The evidence of a large state was refused when it was written, and the report with it."""
+    (fraud_store, fraud), (store, honest) = runs["fraud"], runs["one"]
+    script = "from samebits.exec.dispute import evidence; from samebits.cli import samebits_main; "
+    script += ("evidence.MAX_SIZE_BYTES = 1000; " if too_large else "") + "samebits_main.main()"
+    sides = [f"{store}/{honest.run}", f"{fraud_store}/{fraud.run}"]
+    command = [sys.executable, "-c", script, "dispute", *sides, "-o", tmp_path / where, "--json"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["B"]["verdict"], report["B"]["evidence"]) == ("contradicts itself", None)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("samebits: the evidence against B is not written: ")
+    assert said in line
+    assert not [*tmp_path.iterdir()]
 
 
 def test_dispute_of_honest_runs_agrees(runs: dict[str, tuple[Path, Author]], tmp_path: Path) -> None:

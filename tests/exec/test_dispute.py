@@ -16,23 +16,29 @@ from tests.exec.test_audit import lose
 import samebits
 from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.cas.remotes import StoreRemote
+from samebits.exec.author import author_key
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.dispute import check_replay
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
-from samebits.exec.dispute.evidence import decode_evidence, encode_evidence
+from samebits.exec.dispute.evidence import Evidence, decode_evidence, encode_evidence
+from samebits.exec.dispute.fetching import Fetcher
 from samebits.exec.dispute.local import LocalProver
+from samebits.exec.dispute.objects import Objects
 from samebits.exec.dispute.prover import StoredProver
 from samebits.exec.dispute.report import DisputeReport
 from samebits.exec.dispute.signed import LeafProof, Proof
-from samebits.exec.errors import NoAnswerError, RunError
+from samebits.exec.errors import EvidenceError, NoAnswerError, RunError
 from samebits.exec.job import Job
+from samebits.exec.ledger_folder import log_directory
 from samebits.exec.machine import JobMachine
 from samebits.exec.running.runner import put_job
 from samebits.exec.stream import IN_ORDER, Stream
 from samebits.kernels.types import TensorType
+from samebits.ledger import Log, RunBody, encode_entry, entry_address, sign_entry
+from samebits.ledger.bodies import TraceLevel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Stores = tuple[Store, Store]
@@ -77,6 +83,22 @@ def test_runs_of_other_jobs_are_refused_by_name(stores: Stores) -> None:
     a, b = Author(stores[0], make_job()), Author(stores[1], make_job(rate=0.2))
     with pytest.raises(RunError, match=f"run {a.run} is of job {a.job.address}, run {b.run} of job {b.job.address}"):
         dispute(a.prover(), b.prover())
+
+
+def test_a_run_that_says_other_steps_than_its_job_is_refused_by_name(stores: Stores) -> None:
+    job, honest = make_job(), Author(stores[0], make_job())
+    put_job(job, stores[1])
+    key = author_key(stores[1])
+    with Log.open(log_directory(stores[1])) as log:
+        entry = sign_entry(log.origin, None, RunBody(job.address, bytes(16), 1000, 1, 10), key, time=1)
+        log.append([entry])
+        said = LocalProver(stores[1], log.chain(entry_address(entry)), key)
+    with pytest.raises(RunError, match=f"run {entry_address(entry)} says that its job has 1000 steps, it has 25"):
+        dispute(honest.prover(), said)
+    objects = Objects()
+    Fetcher(objects, [said.remote]).nodes_below(job.address)
+    with pytest.raises(EvidenceError, match="the run says that its job has 1000 steps, it has 25"):
+        check_evidence(Evidence("state_in", encode_entry(entry), objects))
 
 
 @pytest.mark.parametrize("at", [0, 7, 9, 10, 24])
@@ -241,6 +263,31 @@ def test_a_trace_of_steps_that_does_not_end_in_the_commit_contradicts_itself(sto
     honest = JobMachine(put_job(job, stores[0]), stores[0], NumpyDevice())
     report = dispute(a.prover(honest), b.prover())
     assert convicted(report, "A", "contradicts itself").step == 19
+
+
+@pytest.mark.parametrize(("level", "first", "stop"), [("nodes", 13, 14), ("steps", 14, 20), ("init", 0, 1)])
+def test_a_trace_that_is_asked_for_again_is_not_computed_again(
+    stores: Stores, level: TraceLevel, first: int, stop: int
+) -> None:
+    job, launches = init_job(), 0
+
+    def count(launch: Any, result: Any) -> Any:
+        nonlocal launches
+        launches += 1
+        return result
+
+    prover = Author(stores[0], job, FalseMachine(job, stores[0], alter=count), every=7).prover()
+    before = launches
+    entry = prover.trace(level, first, stop)
+    once = launches
+    assert once > before
+    assert prover.trace(level, first, stop) == entry
+    assert launches == once
+    for t in range(4):  # as many as are kept
+        prover.trace("nodes", t, t + 1)
+    many = launches
+    assert prover.trace(level, first, stop) == entry
+    assert launches > many
 
 
 def init_job() -> Job:

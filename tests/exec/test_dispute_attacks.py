@@ -17,6 +17,7 @@ from samebits.cas import Node, Store, decode_node, encode_node, hash_blob
 from samebits.cas.encoding import Value
 from samebits.exec.canonical import graph_node
 from samebits.exec.commits import Commit
+from samebits.exec.dispute import evidence as evidence_file
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import MAGIC, Evidence, EvidenceKind, decode_evidence, encode_evidence
@@ -331,6 +332,17 @@ def test_hostile_files_are_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(EvidenceError) as caught:
         decode_evidence(data)
     assert "\n" not in str(caught.value)
+
+
+def test_evidence_is_written_up_to_the_size_that_is_read(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = encode_evidence(material.evidence[0])
+    monkeypatch.setattr(evidence_file, "MAX_SIZE_BYTES", len(encoded))
+    assert encode_evidence(decode_evidence(encoded)) == encoded
+    monkeypatch.setattr(evidence_file, "MAX_SIZE_BYTES", len(encoded) - 1)
+    with pytest.raises(EvidenceError, match=f"would have {len(encoded)} bytes; the most is {len(encoded) - 1}"):
+        encode_evidence(material.evidence[0])
+    with pytest.raises(EvidenceError, match="the most is"):
+        decode_evidence(encoded)
 
 
 def test_the_accused_can_be_named(material: Material) -> None:

@@ -53,6 +53,7 @@ from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
 from samebits.exec.job import Job
 from samebits.exec.ledger_folder import log_directory
+from samebits.exec.places import searched_log
 from samebits.exec.places.archive_place import ArchivePlace, pack_run
 from samebits.exec.places.place_opening import open_run_place
 from samebits.exec.places.publishing import push_run
@@ -186,6 +187,55 @@ def test_a_run_is_found_in_the_tiles_of_a_log_beside_the_objects(
             with pytest.raises(RunError, match="is not in this log"):
                 place.find(Digest(bytes(32)))
     assert samebits.verify(run, home).verdict == "same"
+
+
+class EndlessHandler(QuietHandler):
+    """Serves files, but the entries of a log go on for ever, just fast enough that no single read is too slow."""
+
+    def do_GET(self) -> None:
+        if "/tile/entries" not in self.path:
+            return super().do_GET()
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):  # until nobody reads any more
+            while True:
+                self.wfile.write(bytes(4096))
+                time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("bound", "handler", "said"),
+    [
+        ({"MAX_SEARCH_S": 1.0}, EndlessHandler, "took 1 s and was given up"),
+        ({"MAX_SEARCHED_SIZE_BYTES": 1000}, QuietHandler, "read 1.0 kB and was given up"),
+    ],
+)
+def test_a_search_in_a_log_without_end_is_given_up(
+    made: tuple[Path, Digest],
+    home: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    bound: dict[str, float],
+    handler: type[QuietHandler],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    """A server that trickled kept whoever asked it for as long as a million entries can be made to take."""
+    folder, run = made
+    open_remote(str(tmp_path / "remote"), create=True).close()
+    for name in ("log.pub", "checkpoint", "tile"):
+        copy = shutil.copytree if name == "tile" else shutil.copy
+        copy(folder / "ledger" / name, tmp_path / "remote" / name)
+    for name, value in bound.items():
+        monkeypatch.setattr(searched_log, name, value)
+    started = time.monotonic()
+    with (
+        serving_files(tmp_path / "remote", handler) as url,
+        open_run_place(url, home) as place,
+        pytest.raises(RunError, match=said) as raised,
+    ):
+        place.find(run)
+    assert time.monotonic() - started < 5
+    assert str(raised.value).startswith(f"{url}: ")
 
 
 def test_a_run_taken_home_is_found_under_its_logs_key_beside_a_ledger_of_ones_own(
