@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from samebits.cas import CasError, Digest, Store
-from samebits.exec.commits import state_address
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.machine import JobMachine, State, load_tensors
 from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.verification.claim import read_segment_commits
-from samebits.exec.verification.replay import replay_steps
+from samebits.exec.verification.replay import initial_address, replay_steps
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 from samebits.ledger import RunChain
@@ -81,7 +80,7 @@ def _nearest(machine: JobMachine, chain: RunChain, step: int, fetch: Fetch | Non
         except (JobError, CasError) as error:
             problems.append(error)
     state = machine.initial_state()
-    if chain.segments and state_address(machine.download(state)) != chain.segments[0].body.state_in:
+    if chain.segments and initial_address(machine, state) != chain.segments[0].body.state_in:
         raise problems[0] if problems else AssertionError("a run with segments has checkpoints")
     return state, chain.body.first_step
 

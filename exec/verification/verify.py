@@ -18,10 +18,11 @@ from samebits.exec.author import author_key
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError, one_line
+from samebits.exec.machine import Progress
 from samebits.exec.places.run_objects import check_steps
 from samebits.exec.places.run_places import RunPlace, StorePlace
 from samebits.exec.verification.claim import segment_roots
-from samebits.exec.verification.computing import Computation, Progress, compute_apart, compute_here
+from samebits.exec.verification.computing import Computation, compute_apart, compute_here
 from samebits.exec.verification.drawing import draw
 from samebits.exec.verification.segment_task import OUR_ERRORS, failed
 from samebits.exec.verification.selection import (
