@@ -59,11 +59,8 @@ def compute_apart(
     store's folder where they have it, else from the `sources`, texts that `open_remote` takes.
     """
     folder = str(computation.store.path)
-    own = scheduler is not None
-    tasks = [
-        SegmentTask(computation.run, one, device, *((None, (folder, *sources)) if own else (folder,)))
-        for one in computation.segments
-    ]
+    shared, fetched_from = (folder, ()) if scheduler is None else (None, (folder, *sources))
+    tasks = [SegmentTask(computation.run, one, device, shared, fetched_from) for one in computation.segments]
     report = _Report(computation)
     workers: list[Workers] = local_processes(min(jobs, len(tasks))) if scheduler is None else [Cluster(scheduler)]
     try:
