@@ -112,7 +112,8 @@ def test_server_says_that_what_it_publishes_takes_no_writes(made: tuple[Path, Di
             for method in ("POST", "PUT"):
                 with pytest.raises(HTTPError) as refused:
                     urlopen(Request(f"{url}/{path}", b"", method=method))
-                assert (refused.value.code, refused.value.headers["allow"]) == (405, "GET, HEAD")
+                assert refused.value.code == 405
+                assert set(refused.value.headers["allow"].split(", ")) == {"GET", "HEAD"}
         with pytest.raises(HTTPError) as refused:
             urlopen(f"{url}/nothing")
         assert refused.value.code == 404
