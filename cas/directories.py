@@ -8,8 +8,6 @@ slashes; none is the folder of another. Empty folders, permissions and times are
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,6 +19,7 @@ from samebits.cas.encoding import Value
 from samebits.cas.errors import FileError, FileFormatError, NodeError
 from samebits.cas.files import errors_named, put_file, read_file, refuse_inside
 from samebits.cas.node import Node
+from samebits.cas.part_files import part_folder
 from samebits.cas.store import Store
 from samebits.cas.tree import check_name
 
@@ -95,17 +94,12 @@ def get_directory(store: Store, digest: Digest, path: Path | str) -> int:
     entries = read_directory(store.get_node(digest))
     target = _new_folder(Path(path))
     with errors_named(target):
-        partial = target.parent / f".samebits-{secrets.token_hex(8)}.part"
-        partial.mkdir()
-        try:
-            size_bytes = sum(_write_entry(store, entry, partial, name) for name, entry in entries.items())
-            _check_names(partial, entries, target)
-            for folder, _, _ in os.walk(partial):
+        with part_folder(target.parent) as part:
+            size_bytes = sum(_write_entry(store, entry, part, name) for name, entry in entries.items())
+            _check_names(part, entries, target)
+            for folder, _, _ in os.walk(part):
                 sync_folder(Path(folder))
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+            part.rename(target)
         sync_folder(target.parent)
     return size_bytes
 

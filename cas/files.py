@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from samebits.cas.digest import Digest
 from samebits.cas.durable_files import sync_folder
 from samebits.cas.errors import FileError, FileFormatError, ObjectKindError
 from samebits.cas.formats import WEIGHTS_KIND, plan_file, put_planned, weights_parts
+from samebits.cas.part_files import part_file
 from samebits.cas.store import Store
 from samebits.cas.tensor import TENSOR_KIND
 
@@ -134,25 +134,13 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
     with errors_named(path):
         if path.exists() and not path.is_file():
             raise FileError(path, "it is there and not a regular file")
-        with _replacing(path) as file:
-            yield file
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.parent / f".samebits-{secrets.token_hex(8)}.part"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with part_file(path.parent) as (part, file):
             yield file
             file.flush()
             if path.exists():
                 os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+            part.replace(path)
+        sync_folder(path.parent)
 
 
 @contextmanager

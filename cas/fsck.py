@@ -55,6 +55,7 @@ class FsckReport:
     rows: int
     size_bytes: int  # of all objects
     problems: tuple[Problem, ...]
+    malformed_pins: tuple[str, ...]  # what is wrong with each, and how to remove it
     loose: tuple[str, ...]  # damage that no object suffers from: values to be computed anew, rows that nothing needs
 
 
@@ -80,7 +81,8 @@ def fsck(
     if level not in LEVELS:
         raise ValueError(f"level {level!r} is none of {', '.join(LEVELS)}")
     found = _Findings(level)
-    named = [*((f"pin {name}", digest) for name, digest in store.pins().items()), *roots]
+    pins = store.scan_pins()
+    named = [*((f"pin {name}", digest) for name, digest in pins.whole.items()), *roots]
     with store.environment.reading() as transaction:
         total, rows = transaction.entries(OBJECTS), transaction.entries(ROWS)
     for digest, encoded in list_records(store.environment):
@@ -105,7 +107,8 @@ def fsck(
     if level == "full":
         _check_loose_rows(store, found)
     problems = tuple(_problems(store, found, named))
-    return FsckReport(level, found.objects, rows, found.size_bytes, problems, tuple(found.loose))
+    malformed = tuple(str(pin) for pin in pins.malformed.values())
+    return FsckReport(level, found.objects, rows, found.size_bytes, problems, malformed, tuple(found.loose))
 
 
 def quarantine(store: Store, problems: Sequence[Problem]) -> list[Digest]:

@@ -6,7 +6,7 @@ Examples: ``686b4030...c846df``, ``686b4030``, ``my/model`` (a pin), ``my/model/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -56,18 +56,27 @@ def _resolve_root(store: Store, text: str) -> tuple[Digest, str]:
     pin = _longest(text, pins)
     if pin is not None:
         return pins[pin], text[len(pin) + 1 :]
-    if not _PREFIX.match(head):
+    if not is_prefix(head):
         wanted = f"not an address, nor the first {MIN_PREFIX_LENGTH} or more characters of one, nor a pin"
         parts = text.split("/")[:_MAX_PIN_PARTS]
         heads = ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
         raise PathError(text, wanted + next(filter(None, (_near(head, pins) for head in heads)), ""))
-    found = store.find(head, 4)
+    return only_address(text, head, store.find(head, 4), "in the store"), rest
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether a text may be the beginning of an address: its first 8 or more characters."""
+    return _PREFIX.match(text) is not None
+
+
+def only_address(text: str, prefix: str, found: Sequence[Digest], where: str) -> Digest:
+    """Return the address, found in a place, that begins with what a text begins with; raises PathError for not one."""
     if not found:
-        raise PathError(text, f"no address in the store begins with {head}, and no pin is called so")
+        raise PathError(text, f"no address {where} begins with {prefix}, and no pin is called so")
     if len(found) > 1:
-        listed = ", ".join(str(digest)[: len(head) + 4] + "..." for digest in found[:3])
-        raise PathError(text, f"several addresses begin with {head}: {listed}")
-    return found[0], rest
+        listed = ", ".join(str(digest)[: len(prefix) + 4] + "..." for digest in found[:3])
+        raise PathError(text, f"several addresses begin with {prefix}: {listed}")
+    return found[0]
 
 
 def _step(store: Store, text: str, digest: Digest, path: str) -> tuple[Digest, str, str]:

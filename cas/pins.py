@@ -6,7 +6,9 @@ what a living process needs: identity of its lease, a slash and a number -> cano
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -55,20 +57,58 @@ def write_claim(transaction: Transaction, key: bytes, digests: list[Digest]) -> 
     transaction.put(LEASES, key, encode(list(digests)))
 
 
+@dataclass(frozen=True, slots=True)
+class MalformedPin:
+    """A pin that damage has left: it may have kept anything, so nothing is collected as long as it is there."""
+
+    key: bytes
+    name: str  # what of the key is not UTF-8 stands there as \xff
+    reason: str
+
+    def __str__(self) -> str:
+        return f"pin {shlex.quote(self.name)} {self.reason} (`samebits cas unpin {shlex.quote(self.name)}` removes it)"
+
+
+@dataclass(slots=True)
+class Pins:
+    """All pins of a store, in the order of names."""
+
+    whole: dict[str, Digest] = field(default_factory=dict)
+    malformed: dict[str, MalformedPin] = field(default_factory=dict)
+
+
 def read_pins(transaction: Transaction, path: Path) -> dict[str, Digest]:
     """Return all pins of the store `path` in the order of names; raises StoreError for one that is malformed."""
-    pins: dict[str, Digest] = {}
+    pins = scan_pins(transaction)
+    for malformed in pins.malformed.values():
+        raise StoreError(path, f"is damaged: its {malformed}")
+    return pins.whole
+
+
+def scan_pins(transaction: Transaction) -> Pins:
+    """Return all pins, those that are malformed apart."""
+    pins = Pins()
     last: bytes | None = None
     while True:
         found = transaction.scan(PINS, last, _SCAN_PINS)
         for key, value in found:
-            try:
-                name = key.decode()
-            except UnicodeDecodeError as error:
-                raise StoreError(path, f"is damaged: it has the pin {key!r}") from error
-            if len(value) != DIGEST_SIZE_BYTES:
-                raise StoreError(path, f"is damaged: its pin {name!r} names no address")
-            pins[name] = Digest(value)
+            name, reason = key.decode(errors="backslashreplace"), ""
+            if name.encode() != key:
+                reason = "has a name that is not UTF-8"
+            elif len(value) != DIGEST_SIZE_BYTES:
+                reason = "names no address"
+            if reason:
+                pins.malformed[name] = MalformedPin(key, name, reason)
+            else:
+                pins.whole[name] = Digest(value)
         if len(found) < _SCAN_PINS:
             return pins
         last = found[-1][0]
+
+
+def delete_pin(transaction: Transaction, name: str) -> bool:
+    """Take a name away, a malformed pin's too; return whether it was there."""
+    pins = scan_pins(transaction)
+    if name in pins.malformed:
+        return transaction.delete(PINS, pins.malformed[name].key)
+    return name in pins.whole and transaction.delete(PINS, name.encode())

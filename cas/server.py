@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest
 from samebits.cas.errors import CasError, DamagedObjectError, ObjectNotFoundError, StoreError, StoreFullError
@@ -59,11 +59,15 @@ class _BadRequestError(Exception):
         super().__init__(line)
 
 
-def make_app(store: Store, *, writable: bool = False) -> Starlette:
-    """Return the ASGI application that gives out a store, and takes objects if `writable`."""
+def make_app(store: Store, *, writable: bool = False, more: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the ASGI application that gives out a store, and takes objects if `writable`.
+
+    `more`: routes beside its own.
+    """
     server = _Server(store, writable)
     both = ["GET", "HEAD", "PUT"]
     routes = [
+        *more,
         Route(f"/{MARKER_PATH}", server.endpoint(server.marker)),
         Route("/objects/{address:path}", server.endpoint(server.objects), methods=both),
         Route("/rows/{address:path}", server.endpoint(server.rows), methods=both),

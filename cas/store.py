@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from samebits.cas.damage import take_out
 from samebits.cas.digest import DIGEST_SIZE_BYTES, Buffer, Digest, hash_node
-from samebits.cas.environment import LEASES, PINS, Environment
+from samebits.cas.environment import LEASES, Environment
 from samebits.cas.errors import DamagedObjectError, DigestMismatchError, StoreError
 from samebits.cas.node import Node, decode_node, encode_node
-from samebits.cas.pins import pin_key, read_pins, write_claim, write_pin
+from samebits.cas.pins import Pins, delete_pin, pin_key, read_pins, scan_pins, write_claim, write_pin
 from samebits.cas.reads import ObjectReader, find_objects, list_objects
 from samebits.cas.records import INLINE_SIZE_BYTES, ROW_SIZE_BYTES, ObjectInfo, ObjectRecord
 from samebits.cas.row_values import measure_rows, measure_section
@@ -204,14 +204,18 @@ class Store:
             self._environment.write(lambda transaction: write_pin(transaction, key, digest))
 
     def unpin(self, name: str) -> bool:
-        """Take a name away; return whether it was there."""
-        key = pin_key(name)
-        return self._environment.write(lambda transaction: transaction.delete(PINS, key), frees=True)
+        """Take a name away, a malformed pin's too; return whether it was there."""
+        return self._environment.write(lambda transaction: delete_pin(transaction, name), frees=True)
 
     def pins(self) -> dict[str, Digest]:
-        """Return every pin, in the order of names."""
+        """Return every pin, in the order of names; raises StoreError for one that is malformed."""
         with self._environment.reading() as transaction:
             return read_pins(transaction, self._path)
+
+    def scan_pins(self) -> Pins:
+        """Return every pin, those that are malformed apart."""
+        with self._environment.reading() as transaction:
+            return scan_pins(transaction)
 
     @contextmanager
     def holding(self, roots: Iterable[Digest]) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Annotated
 
@@ -63,10 +64,12 @@ def unpin_command(
 ) -> None:
     """Take names away. What nothing else needs is removed by the next `cas gc` after the grace time."""
     with Store(store_path(store), create=False) as opened:
-        pins = opened.pins()
-        gone: dict[str, Digest] = {}
+        pins = opened.scan_pins()
+        gone: dict[str, Digest | None] = {}
         for name in names:
-            found = {pin: digest for pin, digest in pins.items() if name in (pin, str(digest))}
+            found: dict[str, Digest | None] = {}
+            found |= {pin: digest for pin, digest in pins.whole.items() if name in (pin, str(digest))}
+            found |= {pin: None for pin in pins.malformed if name == pin}
             if not found:
                 raise CommandError(f"there is no pin {name!r}, and none of an object with this address")
             gone |= found
@@ -152,7 +155,7 @@ def fsck_command(
                     fetched = pull(there, opened, lost, progress=progress).objects
                 report = _check(opened, wanted)
     _print_report(report, fetched, json=json)
-    if report.problems:
+    if report.problems or report.malformed_pins:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
@@ -190,15 +193,20 @@ def _print_report(report: FsckReport, fetched: int, *, json: bool) -> None:
     if json:
         names = ("digest", "reason", "is_missing", "referred_by")
         problems = [{name: getattr(problem, name) for name in names} for problem in report.problems]
-        print_json({**counts, "fetched_objects": fetched, "problems": problems, "loose": list(report.loose)})
+        more = {"malformed_pins": list(report.malformed_pins), "loose": list(report.loose)}
+        print_json({**counts, "fetched_objects": fetched, "problems": problems, **more})
         return
     for problem in report.problems:
         print(_line(problem))
+    for line in report.malformed_pins:
+        print(printable(f"damaged  {line}"))
     for line in report.loose:
         stderr.print(printable(line))
     if fetched:
         print(f"fetched {fetched} objects")
-    found = f"{len(report.problems)} objects damaged or missing" if report.problems else "no damage"
+    wrong = [f"{len(report.problems)} objects damaged or missing"] if report.problems else []
+    wrong += [f"{len(report.malformed_pins)} pins malformed"] if report.malformed_pins else []
+    found = ", ".join(wrong) or "no damage"
     print(f"{report.level}: {report.objects} objects, {report.rows} rows, {size_text(report.size_bytes)}; {found}")
 
 
@@ -211,9 +219,10 @@ def _line(problem: Problem) -> str:
     return f"{word}  {problem.digest}{reason}" + (f"  (needed by {needed})" if needed else "")
 
 
-def _print_pins(pins: dict[str, Digest], *, json: bool) -> None:
+def _print_pins(pins: Mapping[str, Digest | None], *, json: bool) -> None:
+    """Print names and what they keep; None: nothing that can be told, of a malformed pin."""
     if json:
-        print_json({name: str(digest) for name, digest in pins.items()})
+        print_json(dict(pins))
         return
     for name, digest in pins.items():
-        print(f"{digest}  {printable(name)}")
+        print(f"{'malformed' if digest is None else digest}  {printable(name)}")

@@ -15,11 +15,10 @@ from samebits.cli.log_cosign import cosign_command
 from samebits.cli.log_export import check_export_command, export_command
 from samebits.cli.log_receipt import check_command, prove_command, witness_fields
 from samebits.cli.log_verdicts import verdicts_command
-from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, store_path
+from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, open_log, store_path
 from samebits.cli.output import EXIT_BAD_INPUT, CommandError, command, print_fields, print_json, printable
 from samebits.cli.trusting import TrustOption, load_trust
-from samebits.exec.ledger_folder import LEDGER_FOLDER
-from samebits.ledger import Log, LogAudit
+from samebits.ledger import LogAudit
 from samebits.ledger.cosigned import open_cosigned
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 
@@ -33,11 +32,6 @@ app.command("check-export")(check_export_command)
 app.command("prove")(prove_command)
 app.command("check")(check_command)
 app.command("cosign")(cosign_command)
-
-
-def open_log(store: Path | None) -> Log:
-    """Open a store's log for reading; raises LedgerError."""
-    return Log.open(store_path(store) / LEDGER_FOLDER, read_only=True)
 
 
 @app.command("show")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samebits.cli.options import JsonOption, StoreOption, load_policy, store_path
+from samebits.cli.options import JsonOption, StoreOption, load_policy, open_log, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, printable, stderr, time_text
 from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log
@@ -38,9 +38,8 @@ def cosign_command(
     """
     rule = load_policy(policy)
     asked = _chosen(rule, witness)
-    directory = store_path(store) / LEDGER_FOLDER
-    Log.open(directory, read_only=True).close()  # one that is not there is not made
-    with Log.open(directory) as log:
+    open_log(store).close()  # one that is not there is not made
+    with Log.open(store_path(store) / LEDGER_FOLDER) as log:
         done = cosign_log(log, asked, timeout_s=timeout)
         for problem in done.problems:
             stderr.print(f"samebits: {printable(' '.join(str(problem).split()))}")

@@ -10,10 +10,9 @@ import typer
 from samebits.cas import Digest
 from samebits.cas.files import replacing_file
 from samebits.cli.naming import named_entry
-from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, read_file, store_path
+from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, open_log, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
 from samebits.cli.trusting import TrustOption, author_text, load_trust, load_verifier
-from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log, RunBody, RunNotFoundError, SegmentBody, VerifierKey
 from samebits.ledger.cosigned import CosignedCheckpoint, open_cosigned
 from samebits.ledger.policy import Policy, PolicyLog
@@ -45,7 +44,7 @@ def prove_command(
     checkpoint has by now (see `samebits log cosign`); with a policy, it is only written if they are enough.
     """
     rule = None if policy is None else load_policy(policy)
-    with Log.open(store_path(store) / LEDGER_FOLDER, read_only=True) as log:
+    with open_log(store) as log:
         address = named_entry(log, entry)
         if not itself:
             address = _head(log, address)

@@ -14,13 +14,11 @@ import typer
 from samebits.cas import Digest, Store, resolve
 from samebits.cli.entry_text import entry_fields, entry_line
 from samebits.cli.lineage_text import lineage_fields, lineage_lines
-from samebits.cli.log import open_log
 from samebits.cli.naming import named_address, named_author
-from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
+from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_log, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json
 from samebits.cli.trusting import TrustOption, load_trust
 from samebits.exec.containers import find_containers
-from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import FoundEntry, Log, Query
 from samebits.ledger.search import MIN_PREFIX_LENGTH
 
@@ -126,7 +124,7 @@ def lineage_command(
 @command
 def reindex_command(store: StoreOption = None, json: JsonOption = False) -> None:
     """Make the index of the ledger anew from its entries. It holds nothing else, and may be deleted at any time."""
-    with Log.open(store_path(store) / LEDGER_FOLDER, read_only=True) as log:
+    with open_log(store) as log:
         log.reindex()
         fields = {"index": "made anew", "origin": log.origin, "entries": log.size}
     print_json(fields) if json else print_fields(fields)

@@ -12,10 +12,9 @@ import typer
 from samebits.cas import Digest
 from samebits.cas.store import ENVIRONMENT_FOLDER
 from samebits.cli.naming import named_address
-from samebits.cli.options import JsonOption, StoreOption, open_existing_store, store_path
+from samebits.cli.options import JsonOption, StoreOption, open_existing_store, open_log, store_path
 from samebits.cli.output import CommandError, command, print_json, printable
 from samebits.cli.trusting import TrustOption, author_text, load_trust
-from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.exec.verification.sample_check import SampleCheck, SampleChecker
 from samebits.ledger import DrawBody, Entry, Log, RunNotFoundError, Trust, VerdictBody, entry_address
 
@@ -46,7 +45,7 @@ def verdicts_command(
     """
     directory = store_path(store)
     known = load_trust(trust, directory)
-    log = Log.open(directory / LEDGER_FOLDER, read_only=True)
+    log = open_log(store)
     address = named_address(log, run)
     with contextlib.ExitStack() as stack:
         objects = stack.enter_context(open_existing_store(directory)) if _has_store(directory) else None

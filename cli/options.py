@@ -9,6 +9,8 @@ import platformdirs
 import typer
 
 from samebits.cas import Store
+from samebits.exec.ledger_folder import LEDGER_FOLDER
+from samebits.ledger import Log
 from samebits.ledger.policy import MAX_POLICY_SIZE_BYTES, Policy, parse_policy
 
 StoreOption = Annotated[
@@ -51,6 +53,11 @@ def load_policy(path: Path) -> Policy:
 def open_store(given: Path | None) -> Store:
     """Open the store, making it where there is none."""
     return Store(store_path(given))
+
+
+def open_log(given: Path | None) -> Log:
+    """Open the log of a store for reading; raises LedgerError."""
+    return Log.open(store_path(given) / LEDGER_FOLDER, read_only=True)
 
 
 def open_existing_store(path: Path) -> Store:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samebits.cas.transfer import Progress as ByteReport
 from samebits.cli.output import printable, size_text, stderr
 
+if TYPE_CHECKING:
+    from samebits.exec.machine import Progress as StepReport
+
 LINE_EVERY_S = 10.0
 _BAR_EVERY_S = 0.1
 
-StepReport = Callable[[int, int, Mapping[str, float]], None]  # steps done, all of them, metrics of the last one
 CountReport = Callable[[str, int, int], None]  # what is counted, how many are done, all of them
 _Show = Callable[[int, int, str, float], None]  # done, all, how that reads, seconds since the beginning
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from samebits.cas import Digest
-from samebits.cas.paths import resolve
+from samebits.cas.paths import is_prefix, only_address, resolve
 from samebits.cas.pins import kept_name
 from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.transfer import TransferReport, clone, pull, push
@@ -22,7 +22,13 @@ from samebits.cli.progress import byte_progress
 
 _REMOTE_HELP = "A directory, another store, http(s)://HOST/PATH or s3://BUCKET/PREFIX."
 RemoteArgument = Annotated[str, typer.Argument(help=_REMOTE_HELP, metavar="REMOTE")]
-RootsArgument = Annotated[list[str], typer.Argument(help="Addresses, or names of pins.", metavar="ADDRESS...")]
+RootsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="Addresses (of what is pinned, their first 8 or more characters too), or names of pins.",
+        metavar="ADDRESS...",
+    ),
+]
 EndpointOption = Annotated[
     str | None,
     typer.Option("--endpoint", metavar="URL", help="An S3 service other than AWS. Default: AWS_ENDPOINT_URL."),
@@ -73,7 +79,7 @@ def pull_command(
     with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(store) as opened:
         named = any(not _is_address(text) for text in addresses)
         theirs = there.pins() if named else {}
-        roots = _find_roots(addresses, theirs)
+        roots = _find_roots(addresses, theirs, there.name)
         _check_pin(pin, roots)
         names = [_pin_name(pin, text, root, theirs) for text, root in zip(addresses, roots, strict=True)]
         for name, root in zip(names, roots, strict=True):
@@ -114,14 +120,21 @@ def _is_address(text: str) -> bool:
     return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
 
 
-def _find_roots(texts: list[str], pins: Mapping[str, Digest]) -> list[Digest]:
-    """Return the addresses that the user named, by themselves or by pins."""
-    roots = []
-    for text in texts:
-        if not _is_address(text) and text not in pins:
-            raise CommandError(f"{text!r} is neither an address (64 hexadecimal characters) nor the name of a pin")
-        roots.append(Digest.parse(text) if _is_address(text) else pins[text])
-    return roots
+def _find_roots(texts: list[str], pins: Mapping[str, Digest], remote: str) -> list[Digest]:
+    """Return the addresses that the user named: by themselves, by pins of a remote, or by how pinned ones begin."""
+    return [_find_root(text, pins, remote) for text in texts]
+
+
+def _find_root(text: str, pins: Mapping[str, Digest], remote: str) -> Digest:
+    if _is_address(text):
+        return Digest.parse(text)
+    if text in pins:
+        return pins[text]
+    if is_prefix(text):
+        found = sorted({str(digest) for digest in pins.values() if str(digest).startswith(text)})
+        return only_address(text, text, [Digest.parse(one) for one in found], f"that {remote} has pinned")
+    wanted = "an address (64 hexadecimal characters), nor the first 8 or more of one that is pinned"
+    raise CommandError(f"{text!r} is neither {wanted}, nor the name of a pin")
 
 
 def _check_pin(pin: str | None, roots: list[Digest]) -> None:

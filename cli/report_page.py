@@ -73,11 +73,7 @@ def render_page(verdict: Verdict, curves: Mapping[str, Curve], author: str, log:
 
 def _parts(verdict: Verdict) -> list[str]:
     rows = []
-    for name, part in (
-        ("log", verdict.log),
-        ("artifacts", verdict.artifacts),
-        ("computation", verdict.computation),
-    ):
+    for name, part in verdict.parts.items():
         style = {"verified": "verified", "failed": "failed-part", "skipped": "skipped-part"}[part.status]
         rows.append(f'<tr><th>{name}</th><td class="{style}">{_text(part_text(part))}</td></tr>')
         rows += [f"<tr><td></td><td>{_text(problem)}</td></tr>" for problem in part.problems[1:20]]

@@ -20,11 +20,11 @@ from samebits.cli.script import resolve_job
 from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE, check_fraction
 from samebits.exec.job import Job
+from samebits.exec.machine import Progress
 from samebits.exec.running.fork import Changes
 from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.running.resume import is_run, resume_run, unfinished_run
 from samebits.exec.running.runner import CHECKPOINT_EVERY, COMMIT_EVERY, Run, put_job, run
-from samebits.exec.running.segments import Progress
 from samebits.ledger import SigningKey
 
 

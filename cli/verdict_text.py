@@ -33,6 +33,7 @@ def print_verdict(verdict: Verdict, trust: Trust, *, as_json: bool) -> None:
         "log": part_text(verdict.log) + (f" (of {log_name})" if log_name else ""),
         "artifacts": part_text(verdict.artifacts) + f" ({size_text(verdict.bytes_fetched)} fetched)",
         "computation": part_text(verdict.computation) + f", {verdict.seconds:.1f} s in all",
+        "parentage": None if verdict.parentage is None else part_text(verdict.parentage),
     }
     print_fields({name: value for name, value in fields.items() if value})
     print_metrics(verdict.metrics)
@@ -45,16 +46,14 @@ def begins_text(verdict: Verdict) -> str:
     begins = f"at step {verdict.first_step}, in a state that its job names; "
     if verdict.parent is None:
         return begins + "where that comes from is not checked"
-    return (
-        begins + f"that run {verdict.parent} came to it is not checked (`samebits log lineage`, `verify` of that run)"
-    )
+    return begins + f"how run {verdict.parent} came to it, `verify` of that run checks"
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as values that JSON can hold."""
     names = [field.name for field in dataclasses.fields(verdict) if field.name != "chain"]
     fields = {name: readable(getattr(verdict, name)) for name in names}
-    fields |= {name: dataclasses.asdict(fields[name]) for name in ("log", "artifacts", "computation")}
+    fields |= {name: dataclasses.asdict(fields[name]) for name in verdict.parts}
     fields["segments"] = [dataclasses.asdict(one) for one in verdict.segments]
     fields |= {"first_step": verdict.first_step, "parent": readable(verdict.parent)}
     fields["drawn"] = None if verdict.drawn is None else _drawn_fields(verdict.drawn)

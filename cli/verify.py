@@ -95,10 +95,11 @@ def verify_command(
 ) -> None:
     """Replay a run, or a part of it, and compare every commit.
 
-    Checks the ledger (signatures, tree, chain), the stored bytes that are needed, and every step, or the segments of a
-    sample: how likely a fraud is to pass it is said with the verdict. From another machine only what is needed is
-    fetched, by hash; of its log the run's entries are checked, with the proofs that they are in it. Exit code: 0 same,
-    1 different, 2 something is missing, damaged or malformed.
+    Checks the ledger (signatures, tree, chain), the stored bytes that are needed, whether a fork begins with its
+    parent's state, and every step, or the segments of a sample: how likely a fraud is to pass it is said with the
+    verdict. From another machine only what is needed is fetched, by hash; of its log the run's entries are checked,
+    with the proofs that they are in it. Exit code: 0 same, 1 different, 2 something is missing, damaged or malformed,
+    or the parent is not the run's.
     """
     (address, place), key_of_log = run_and_place(run, source), parse_log_key(log_key)
     selection = _selection(steps, sample, confidence, fraud, beacon)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -28,6 +28,7 @@ KEY_TYPE: Final = TensorType("u32", (2,))
 
 Array = NDArray[Any]
 State = dict[str, Buffer]
+Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 
 
 class NodeSource(Protocol):

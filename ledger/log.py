@@ -56,12 +56,19 @@ class Log:
     """
 
     def __init__(
-        self, storage: LogStorage, verifier: VerifierKey, key: SigningKey | None, index_file: IndexFile | None = None
+        self,
+        storage: LogStorage,
+        verifier: VerifierKey,
+        key: SigningKey | None,
+        index_file: IndexFile | None = None,
+        *,
+        state_folder: Path | None = None,
     ) -> None:
         """Use `Log.open`. Without a private key the log can only be read; without a file the index is in memory."""
         self._storage = storage
         self._verifier = verifier
         self._key = key
+        self._head = HeadFile(verifier.name, state_folder)
         self._sessions = Sessions(storage, verifier, index_file)
         self._checked = CheckedSignatures()
         self._tiles: TileReader | None = None  # under the checkpoint that proofs were last made for
@@ -77,7 +84,8 @@ class Log:
         if read_only:
             storage = TileLogStorage(directory)
             try:
-                return cls(storage, load_log_verifier(directory), None, IndexFile.open(directory, create=False))
+                verifier, index_file = load_log_verifier(directory), IndexFile.open(directory, create=False)
+                return cls(storage, verifier, None, index_file, state_folder=state_folder)
             except BaseException:
                 storage.close()
                 raise
@@ -88,7 +96,8 @@ class Log:
                 raise StorageError(directory, "log.key and log.pub are the keys of two different logs")
             _start_log(storage, key)
             store_log_verifier(directory, key.verifier)
-            return cls(storage, key.verifier, key, IndexFile.open(directory, create=True))
+            index_file = IndexFile.open(directory, create=True)
+            return cls(storage, key.verifier, key, index_file, state_folder=state_folder)
         except BaseException:
             storage.close()
             raise
@@ -273,7 +282,7 @@ class Log:
 
         None too if the files hold that head, and only its publication is missing: the next writer makes up for it.
         """
-        head = HeadFile(self.origin).read()
+        head = self._head.read()
         if head is None:
             return None
         try:

@@ -9,7 +9,6 @@ and the first entry names the run's by its address.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from samebits.cas.digest import Digest, hash_node
 from samebits.ledger.bodies import RunBody, SegmentBody
@@ -29,9 +28,7 @@ from samebits.ledger.log import Log
 from samebits.ledger.merkle import check_inclusion, leaf_hash
 from samebits.ledger.policy import Policy
 from samebits.ledger.proof_file import TlogProof
-from samebits.ledger.tiles import encode_bundle
-
-_LENGTH_SIZE_BYTES: Final = 2
+from samebits.ledger.tiles import encode_bundle, entry_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +123,11 @@ def _unframed(extra: bytes) -> list[bytes]:
     """Return the one or two entries of a receipt's extra data; raises NoteFormatError."""
     entries, at = [], 0
     while at < len(extra):
-        start = at + _LENGTH_SIZE_BYTES
-        at = start + int.from_bytes(extra[at:start], "big")
-        if at > len(extra) or start > len(extra):
+        one = entry_at(extra, at)
+        if one is None:
             raise NoteFormatError("receipt", "the entry that it carries is cut short")
-        entries.append(extra[start:at])
+        entry, at = one
+        entries.append(entry)
     if not 1 <= len(entries) <= 2:
         found = len(entries) or "no"
         raise NoteFormatError("receipt", f"it carries {found} entries instead of one, or one and its run")

@@ -28,6 +28,7 @@ MAX_LEVEL: Final = 63
 ENTRIES_LEVEL: Final = -1  # the level that stands for bundles of entries
 MAX_ENTRY_SIZE_BYTES: Final = 0xFFFF  # a bundle gives each entry a length of 2 bytes
 ROOT_FOLDER: Final = "tile"
+_LENGTH_SIZE_BYTES: Final = 2
 _MAX_INDEX: Final = 1 << 63
 _PATH: Final = re.compile(
     r"tile/(?:(?P<level>0|[1-9][0-9]?)|entries)/(?P<index>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?"
@@ -74,7 +75,7 @@ class Tile:
     def limit_bytes(self) -> int:
         """The most bytes that its file has."""
         if self.level == ENTRIES_LEVEL:
-            return self.width * (2 + MAX_ENTRY_SIZE_BYTES)
+            return self.width * (_LENGTH_SIZE_BYTES + MAX_ENTRY_SIZE_BYTES)
         return self.width * HASH_SIZE_BYTES
 
 
@@ -129,21 +130,28 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """Return the bundle of up to 256 entries; raises ValueError for an entry of more than 65,535 bytes."""
     if any(len(entry) > MAX_ENTRY_SIZE_BYTES for entry in entries):
         raise ValueError(f"an entry has at most {MAX_ENTRY_SIZE_BYTES} bytes")
-    return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
+    return b"".join(len(entry).to_bytes(_LENGTH_SIZE_BYTES, "big") + entry for entry in entries)
 
 
 def decode_bundle(tile: Tile, data: bytes) -> list[bytes]:
     """Return the entries of a bundle; raises TileError unless there are as many as its width, and nothing more."""
     entries, at = [], 0
     for number in range(tile.width):
-        start = at + 2
-        at = start + int.from_bytes(data[at:start], "big")
-        if start > len(data) or at > len(data):
+        found = entry_at(data, at)
+        if found is None:
             raise TileError(tile.path, f"ends before its entry {number}")
-        entries.append(data[start:at])
+        entry, at = found
+        entries.append(entry)
     if at != len(data):
         raise TileError(tile.path, f"has {len(data) - at} bytes behind its {tile.width} entries")
     return entries
+
+
+def entry_at(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """Return the entry whose length is at this place of a bundle, and where it ends; None if it is cut short."""
+    start = at + _LENGTH_SIZE_BYTES
+    end = start + int.from_bytes(data[at:start], "big")
+    return None if end > len(data) or start > len(data) else (data[start:end], end)
 
 
 def decode_hashes(tile: Tile, data: bytes) -> list[bytes]:

@@ -11,17 +11,17 @@ has lost both: with the key alone it would cosign what contradicts its word.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from samebits.cas.durable_files import replace_file, sync_folder
 from samebits.ledger.cosignature import WitnessSigningKey
+from samebits.ledger.durable import locked
 from samebits.ledger.errors import KeyFileError, StorageError
+from samebits.ledger.file_errors import errors_named
 from samebits.ledger.keyfile import read_key, write_key
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.regular_file import read_regular
@@ -66,14 +66,10 @@ class WitnessState:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Wait until no other thread or process is between reading what was cosigned and having written it."""
-        with self._errors_named():
-            handle = os.open(self._directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
+        with ExitStack() as held:
             with self._errors_named():
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                held.enter_context(locked(self._directory / _LOCK_NAME))
             yield
-        finally:
-            os.close(handle)
 
     def read(self, origin_hash: str) -> bytes | None:
         """Return the last note that was written for a log, None if there never was one; raises StorageError."""
@@ -114,9 +110,5 @@ class WitnessState:
             sync_folder(self._directory)
         return directory
 
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(self._directory, error.strerror or str(error)) from error
+    def _errors_named(self) -> AbstractContextManager[None]:
+        return errors_named(self._directory, writes=False)

@@ -12,7 +12,6 @@ import numpy as np
 
 from samebits.exec.conformance import check_device
 from samebits.exec.devices.cuda import CudaBackend
-from samebits.exec.devices.kernel_device import KernelDevice
 from samebits.exec.devices.numpy_device import NumpyDevice
 from samebits.exec.devices.opencl import OpenclBackend, list_opencl_devices
 from samebits.exec.devices.passed import has_passed, remember_passed
@@ -37,7 +36,8 @@ def list_devices() -> list[str]:
 
 def describe_device(device: Device) -> str:
     """Return what a device is, with its driver."""
-    return device.backend.describe() if isinstance(device, KernelDevice) else f"NumPy {np.__version__} on the CPU"
+    backend = _backend_of(device)
+    return f"NumPy {np.__version__} on the CPU" if backend is None else backend.describe()
 
 
 def make_device(name: str) -> Device:
@@ -50,6 +50,8 @@ def make_device(name: str) -> Device:
         )
     if kind == "numpy":
         return NumpyDevice()
+    from samebits.exec.devices.kernel_device import KernelDevice  # with it come the generators of kernels: 0.2 s
+
     return KernelDevice(_open_backend(kind, int(number or 0)))
 
 
@@ -72,11 +74,11 @@ def open_device(name: str, *, check: bool = True, recomputation: Recomputation |
     """
     with uncounted():
         device = make_device(name)
-        limit = memory_limit_bytes()
-        if isinstance(device, KernelDevice) and limit is not None and limit < COMPILER_BYTES:
+        backend, limit = _backend_of(device), memory_limit_bytes()
+        if backend is not None and limit is not None and limit < COMPILER_BYTES:
             least = f"{COMPILER_BYTES // 1_000_000} MB"
             raise DeviceError(f"device {name}: compiling takes up to {least}, give the job at least that or use numpy")
-        if check and not (isinstance(device, KernelDevice) and has_passed(device.backend)):
+        if check and (backend is None or not has_passed(backend)):
             check_and_remember(device)
     device.recomputation = recomputation
     return device
@@ -85,6 +87,16 @@ def open_device(name: str, *, check: bool = True, recomputation: Recomputation |
 def check_and_remember(device: Device) -> int:
     """Run every vector on a device and remember that it passed; returns their number, or raises DeviceError."""
     vectors = check_device(device)
-    if isinstance(device, KernelDevice):
-        remember_passed(device.backend)
+    backend = _backend_of(device)
+    if backend is not None:
+        remember_passed(backend)
     return vectors
+
+
+def _backend_of(device: Device) -> Backend | None:
+    """Return what a device runs its kernels on; None for one that has no kernels."""
+    if isinstance(device, NumpyDevice):
+        return None
+    from samebits.exec.devices.kernel_device import KernelDevice  # not for the device that does without it
+
+    return device.backend if isinstance(device, KernelDevice) else None

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 
 from samebits.cas import CasError, Digest, DigestFormatError, Store
 from samebits.cas.server import make_app
@@ -39,8 +39,7 @@ def make_place_app(store: Store, *, writable: bool = False, more: Sequence[BaseR
     `more`: routes beside these.
     """
     runs = Route(f"/{RUNS_PATH}/{{run}}", _RunServer(store).answer)
-    rest = Mount("/", make_app(store, writable=writable))  # the store has all other paths
-    return Starlette(routes=[*log_routes(log_directory(store)), runs, *more, rest])
+    return make_app(store, writable=writable, more=[*log_routes(log_directory(store)), runs, *more])
 
 
 class _RunServer:

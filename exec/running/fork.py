@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from samebits.cas import Digest, Store, get_tree, put_tensor, put_tree, tensor_info
 from samebits.cas.dtype import dtype_name
-from samebits.cas.transfer import pull
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
 from samebits.exec.job import STATE, Job, JobSpec, under
 from samebits.exec.keys import check_seed
 from samebits.exec.machine import JobMachine, load_graph, load_spec
+from samebits.exec.places.run_objects import pull_objects
 from samebits.exec.places.run_places import RunPlace
 from samebits.exec.places.run_reference import RunReference
 from samebits.exec.running.fork_rates import change_rates, check_schedule
 from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.running.runner import put_job
 from samebits.exec.running.segments import put_state
-from samebits.exec.running.state_at import check_step, state_at
+from samebits.exec.running.state_at import check_step, state_at, stored_state
 from samebits.exec.stream import EPOCH_SHUFFLE
 from samebits.kernels.types import TensorType
 
@@ -66,20 +67,21 @@ def fork_run(
     run's commits. Raises LedgerError, RemoteError, JobError or RunError.
     """
     chain = place.find(reference.run).chain
-    remote = place.remote
-    fetch = None if remote is None else lambda roots: pull(remote, store, list(roots))
-    if fetch is not None:
-        fetch([chain.job])
+    fetch = partial(pull_objects, place, store)
+    fetch([chain.job])
     step = chain.next_step if reference.step is None else reference.step
     check_step(chain, step)
     with store.holding([chain.job]):
         own = chain.job if job is None else put_job(job, store)
         made = _changed(store, load_spec(own, store), changes or Changes(), step)
-        machine = JobMachine(chain.job, store, open_device(device))
+        types = _state_types(store, load_spec(chain.job, store))
         if own != chain.job:
-            _check_state(store, made, machine.state_types())
-        state = state_at(machine, store, chain, step, fetch=fetch, notice=notice)
-        stored = put_state(store, machine.download(state))
+            _check_state(_state_types(store, made), types)
+        stored = stored_state(store, chain, step, types, fetch=fetch)
+        if stored is None:  # only then does it take a device, and the time to compile for it
+            machine = JobMachine(chain.job, store, open_device(device))
+            state = state_at(machine, store, chain, step, fetch=fetch, notice=notice)
+            stored = put_state(store, machine.download(state))
     made = replace(made, state=stored, init=None, first_step=step)
     return Fork(store.put_node(made.to_node()), reference.run, step)
 
@@ -130,13 +132,17 @@ def _load_array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     return array
 
 
-def _check_state(store: Store, spec: JobSpec, given: Mapping[str, TensorType]) -> None:
-    """Raise JobError naming the first tensor that the state of a job and that of a run do not have in common."""
-    tensors = get_tree(store, spec.state)
-    infos = {name: tensor_info(store.get_node(address)) for name, address in tensors.items()}
-    wanted = {name: TensorType(info.dtype, info.shape) for name, info in infos.items()}
+def _state_types(store: Store, spec: JobSpec) -> dict[str, TensorType]:
+    """Return the types of a job's state by name: of the tensors that are stored, and of those its init graph makes."""
+    infos = {name: tensor_info(store.get_node(address)) for name, address in get_tree(store, spec.state).items()}
+    types = {name: TensorType(info.dtype, info.shape) for name, info in infos.items()}
     if spec.init is not None:
-        wanted |= under(STATE, load_graph(store, spec.init, "init graph").outputs)
+        types |= under(STATE, load_graph(store, spec.init, "init graph").outputs)
+    return types
+
+
+def _check_state(wanted: Mapping[str, TensorType], given: Mapping[str, TensorType]) -> None:
+    """Raise JobError naming the first tensor that the state of a job and that of a run do not have in common."""
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
             found = (wanted.get(name), given.get(name))

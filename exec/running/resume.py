@@ -16,12 +16,12 @@ from samebits.exec.devices.recomputation import make_recomputation
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError
 from samebits.exec.ledger_folder import log_directory
-from samebits.exec.machine import JobMachine
+from samebits.exec.machine import JobMachine, Progress
 from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
 from samebits.exec.running.run_lock import running
 from samebits.exec.running.runner import Run, said_to_be_resumable
 from samebits.exec.running.segment_writer import SegmentWriter
-from samebits.exec.running.segments import Cadence, Progress, Start, compute_segments, put_state
+from samebits.exec.running.segments import Cadence, Start, compute_segments, put_state
 from samebits.exec.running.state_at import state_at
 from samebits.exec.verification.claim import check_job_steps, read_claim
 from samebits.ledger import Log, Query, RunBody, RunChain, RunNotFoundError, SigningKey

@@ -19,11 +19,11 @@ from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.job import Job
 from samebits.exec.ledger_folder import log_directory
-from samebits.exec.machine import JobMachine
+from samebits.exec.machine import JobMachine, Progress
 from samebits.exec.running.ledger_wait import Notice, wait_for_ledger
 from samebits.exec.running.run_lock import running
 from samebits.exec.running.segment_writer import SegmentWriter
-from samebits.exec.running.segments import Cadence, Progress, Start, compute_segments, put_state
+from samebits.exec.running.segments import Cadence, Start, compute_segments, put_state
 from samebits.kernels.version import check_arithmetic
 from samebits.ledger import Log, RunBody, SigningKey, entry_address, sign_entry
 

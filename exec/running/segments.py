@@ -13,11 +13,9 @@ from functools import partial
 from samebits.cas import Digest, Store, put_tensor, put_tree
 from samebits.exec.commits import Commit, commit_steps, make_commit
 from samebits.exec.devices.protocol import Array
-from samebits.exec.machine import JobMachine, State
+from samebits.exec.machine import JobMachine, Progress, State
 from samebits.exec.running.background_writer import BackgroundWriter
 from samebits.exec.running.segment_writer import SegmentWriter
-
-Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from samebits.cas import CasError, Digest, Store
-from samebits.exec.commits import state_address
 from samebits.exec.errors import JobError, RunError
-from samebits.exec.machine import JobMachine, State
+from samebits.exec.machine import JobMachine, State, load_tensors
 from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.verification.claim import read_segment_commits
-from samebits.exec.verification.replay import replay_steps
+from samebits.exec.verification.replay import initial_address, replay_steps
+from samebits.kernels.reference import type_of
+from samebits.kernels.types import TensorType
 from samebits.ledger import RunChain
 
 Fetch = Callable[[Iterable[Digest]], object]  # brings objects into the store from where the run is
+
+
+def stored_state(
+    store: Store, chain: RunChain, step: int, types: Mapping[str, TensorType], *, fetch: Fetch
+) -> Digest | None:
+    """Return the address of the state of a run before `step`; None unless that is stored, or can be fetched, whole.
+
+    `types`: those of the tensors of the job's state by name.
+    """
+    at, stored = next(_checkpoints(chain, step), (None, None))
+    if at != step or stored is None:
+        return None
+    try:
+        fetch([stored])
+        tensors = load_tensors(store, stored, "state")
+    except (JobError, CasError):
+        return None
+    return stored if {name: type_of(tensor) for name, tensor in tensors.items()} == types else None
 
 
 def state_at(
@@ -61,7 +80,7 @@ def _nearest(machine: JobMachine, chain: RunChain, step: int, fetch: Fetch | Non
         except (JobError, CasError) as error:
             problems.append(error)
     state = machine.initial_state()
-    if chain.segments and state_address(machine.download(state)) != chain.segments[0].body.state_in:
+    if chain.segments and initial_address(machine, state) != chain.segments[0].body.state_in:
         raise problems[0] if problems else AssertionError("a run with segments has checkpoints")
     return state, chain.body.first_step
 

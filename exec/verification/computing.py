@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from samebits.cas import Store
 from samebits.exec.devices.protocol import Device
 from samebits.exec.errors import one_line
-from samebits.exec.machine import JobMachine, State
+from samebits.exec.machine import JobMachine, Progress, State
 from samebits.exec.verification.segment_task import OUR_ERRORS, SegmentTask, compute, failed
 from samebits.exec.verification.selection import Selected
 from samebits.exec.verification.verdict import DIFFERENT, SAME, SKIPPED, SegmentResult
 from samebits.exec.verification.workers import Cluster, Workers, distribute, local_processes
 from samebits.ledger import RunBody
-
-Progress = Callable[[int, int, Mapping[str, float]], None]  # steps done, steps in all, metrics of the last step
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +59,8 @@ def compute_apart(
     store's folder where they have it, else from the `sources`, texts that `open_remote` takes.
     """
     folder = str(computation.store.path)
-    own = scheduler is not None
-    tasks = [
-        SegmentTask(computation.run, one, device, *((None, (folder, *sources)) if own else (folder,)))
-        for one in computation.segments
-    ]
+    shared, fetched_from = (folder, ()) if scheduler is None else (None, (folder, *sources))
+    tasks = [SegmentTask(computation.run, one, device, shared, fetched_from) for one in computation.segments]
     report = _Report(computation)
     workers: list[Workers] = local_processes(min(jobs, len(tasks))) if scheduler is None else [Cluster(scheduler)]
     try:

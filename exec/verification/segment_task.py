@@ -12,7 +12,7 @@ import platform
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,9 +39,7 @@ class SegmentTask:
     selected: Selected
     device: str
     store: str | None  # folder of a store that has the objects; None: the worker fetches them into a store of its own
-    sources: tuple[
-        str, ...
-    ] = ()  # where it fetches from, by the texts that `open_remote` takes; the first that answers
+    sources: tuple[str, ...] = ()  # where it fetches from, as `open_remote` takes it; the first that answers
 
     @property
     def roots(self) -> list[Digest]:
@@ -147,14 +145,12 @@ def _own_folder() -> str:
 
 def _fetch(task: SegmentTask, store: Store) -> None:
     """Fetch what a task needs from the first source that has it; raises what the last one raised."""
-    if not any(True for _ in store.missing(task.roots)):
+    if not store.missing(task.roots):
         return
     problem: CasError | None = None
     for source in task.sources:
         try:
-            with ExitStack() as stack:
-                remote = open_remote(source)
-                stack.callback(remote.close)
+            with closing(open_remote(source)) as remote:
                 pull(remote, store, task.roots)
                 return
         except CasError as error:

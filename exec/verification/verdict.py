@@ -1,4 +1,4 @@
-"""What a verification found: three parts, the segments that were computed again, and how they were drawn."""
+"""What a verification found: the parts, the segments that were computed again, and how they were drawn."""
 
 from __future__ import annotations
 
@@ -97,6 +97,9 @@ class Verdict:
     log_vkey: str | None = None  # verifier key of the log that the run was read from
     log_key_known: bool = False  # it is the key that was asked for, or of a log on this machine; else as the place says
     log_audited: bool = False  # all of the log was checked, not the run's entries alone
+    parentage: Part | None = (
+        None  # whether its first state is the parent's, as the parent's entries say; None: no parent
+    )
     chain: RunChain | None = field(default=None, repr=False)  # the run's entries
 
     @property
@@ -111,7 +114,7 @@ class Verdict:
 
     @property
     def parent(self) -> Digest | None:
-        """The run that this one says to go on from. Whether its first state is one of that run is not checked here."""
+        """The run that this one says to go on from."""
         return None if self.chain is None else self.chain.body.parent
 
     @property
@@ -122,5 +125,10 @@ class Verdict:
     @property
     def problem(self) -> str:
         """Why the verdict is "failed": the first problem of the first part that failed; empty if none did."""
+        return next((f"{name}: {part.detail}" for name, part in self.parts.items() if part.status == FAILED), "")
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """What was checked, by name."""
         parts = {"log": self.log, "artifacts": self.artifacts, "computation": self.computation}
-        return next((f"{name}: {part.detail}" for name, part in parts.items() if part.status == FAILED), "")
+        return parts if self.parentage is None else {**parts, "parentage": self.parentage}

@@ -59,11 +59,14 @@ def _ranges(results: Sequence[SegmentResult]) -> str:
     return ", ".join(shown if len(shown) <= 12 else [*shown[:12], f"... ({len(shown)} ranges)"])
 
 
-def make_verdict(found: FoundRun, wanted: WantedObjects, outcome: Outcome, device: str) -> Verdict:
+def make_verdict(
+    found: FoundRun, wanted: WantedObjects, outcome: Outcome, parentage: Part | None, device: str
+) -> Verdict:
     """Put together what came out; signing comes after."""
     chain, results = found.chain, outcome.results
     different = [one.first_different_step for one in results if one.first_different_step is not None]
     is_whole = outcome.artifacts.status == outcome.computation.status == VERIFIED
+    is_whole = is_whole and (parentage is None or parentage.status != FAILED)
     return Verdict(
         run=chain.run_address,
         verdict=DIFFERENT if different else SAME if is_whole else FAILED,
@@ -71,6 +74,7 @@ def make_verdict(found: FoundRun, wanted: WantedObjects, outcome: Outcome, devic
         log=Part(VERIFIED, _log_detail(found)),
         artifacts=outcome.artifacts,
         computation=outcome.computation,
+        parentage=parentage,
         segments=tuple(results),
         segments_total=len(chain.segments),
         drawn=outcome.drawn,

@@ -1,7 +1,8 @@
 """Verify a run: check the ledger, the stored bytes, and commits by computing them again.
 
 The verdict says apart what was checked: the log (signatures, tree, chain), the artifacts (the stored bytes that are
-needed), the computation (which steps). What can't be had or read is failed; it never counts as verified.
+needed), the computation (which steps), and of a run that names a parent whether it begins with a state of that run.
+What can't be had or read is failed; it never counts as verified.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from samebits.exec.author import author_key
 from samebits.exec.devices.protocol import Device
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import RunError, one_line
+from samebits.exec.machine import Progress
 from samebits.exec.places.run_objects import check_steps
 from samebits.exec.places.run_places import RunPlace, StorePlace
 from samebits.exec.verification.claim import segment_roots
-from samebits.exec.verification.computing import Computation, Progress, compute_apart, compute_here
+from samebits.exec.verification.computing import Computation, compute_apart, compute_here
 from samebits.exec.verification.drawing import draw
+from samebits.exec.verification.parentage import parentage_part
 from samebits.exec.verification.segment_task import OUR_ERRORS, failed
 from samebits.exec.verification.selection import (
     SampleRequest,
@@ -116,8 +119,9 @@ def verify(
             key = key or author_key(store)
             signer = stack.enter_context(open_verdict_log(store, ledger)), key
         wanted = WantedObjects(store, place.remote)
+        parentage = parentage_part(place, store, found.chain, wanted)
         outcome = _examine(request, found.chain, wanted, signer)
-        verdict = make_verdict(found, wanted, outcome, device if opened is None else opened.name)
+        verdict = make_verdict(found, wanted, outcome, parentage, device if opened is None else opened.name)
         if signer is not None and verdict.verdict != FAILED:
             log, key = signer
             if verdict.drawn is not None:

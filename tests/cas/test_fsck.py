@@ -173,6 +173,36 @@ def test_pins_and_roots_that_name_nothing_are_found(store: Store, top: Digest) -
     assert problem.referred_by == ("pin lost", "entry 7")
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        (b"models/top", "models/top", "pin models/top names no address (`samebits cas unpin models/top` removes it)"),
+        (b"a b", "a b", "pin 'a b' names no address (`samebits cas unpin 'a b'` removes it)"),
+        (b"\x01b", "\x01b", "names no address"),
+        (b"t\xffp", r"t\xffp", r"pin 't\xffp' has a name that is not UTF-8 (`samebits cas unpin 't\xffp'` removes it)"),
+    ],
+)
+def test_a_malformed_pin_is_named_and_can_be_removed(
+    store: Store, top: Digest, key: bytes, name: str, said: str
+) -> None:
+    """It ended fsck; and nothing took it away."""
+    value = top.raw if b"\xff" in key else b"short"
+    store.environment.write(lambda t: t.put(PINS, key, value))
+    for level in LEVELS:
+        report = fsck(store, level)
+        assert (report.problems, len(report.malformed_pins)) == ((), 1)
+        assert said in report.malformed_pins[0]
+    with pytest.raises(StoreError) as refused:
+        collect_garbage(store, grace_s=0)
+    assert report.malformed_pins[0] in str(refused.value)
+    assert store.has(top)
+    assert store.unpin(name)
+    assert not store.unpin(name)
+    assert fsck(store).malformed_pins == ()
+    assert collect_garbage(store, grace_s=0).objects == 0
+    assert store.pins() == {"top": top}
+
+
 @pytest.mark.parametrize("position", [0, 39])
 def test_a_damaged_value_is_loose(store: Store, top: Digest, position: int) -> None:
     key = row_key(LARGE[MIB : 2 * MIB])

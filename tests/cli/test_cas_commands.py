@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from samebits.cas import Node, Store, hash_blob, put_tensor, put_tree
+from samebits.cas.environment import PINS
 from samebits.cli.cas import app
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -267,6 +268,24 @@ def test_a_pin_is_not_moved_without_force(cas: Commands, tmp_path: Path) -> None
     assert "--force" in cas("pin", "model", hash_blob(b"one"), code=2).stderr
     cas("pin", "model", hash_blob(b"one"), "--force")
     assert cas.json("pins") == {"model": str(hash_blob(b"one"))}
+
+
+def test_a_malformed_pin_is_named_by_fsck_and_gc_and_removed_by_unpin(cas: Commands, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("one")
+    cas("put", tmp_path / "one", "--pin", "good")
+    with Store(cas.store) as store:
+        store.environment.write(lambda t: t.put(PINS, b"bad", b"short"))
+    said = "pin bad names no address (`samebits cas unpin bad` removes it)"
+    done = cas("fsck", code=1)
+    assert f"damaged  {said}" in done.stdout
+    assert "1 pins malformed" in done.stdout
+    assert cas.json("fsck", code=1)["malformed_pins"] == [said]
+    for arguments in (("gc",), ("gc", "--dry-run"), ("pins",)):
+        assert f"is damaged: its {said}" in cas(*arguments, code=2).stderr
+    assert cas("unpin", "bad").stdout == "malformed  bad\n"
+    assert "no damage" in cas("fsck").stdout
+    assert list(cas.json("pins")) == ["good"]
+    cas("gc")
 
 
 def test_nothing_is_written_into_the_store_itself(cas: Commands, tmp_path: Path, model: str) -> None:

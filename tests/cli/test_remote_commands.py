@@ -72,6 +72,22 @@ def test_push_pull_and_clone_through_a_directory(tmp_path: Path, source: tuple[P
     assert (report["objects"], report["skipped_objects"], report["pins"]) == (0, 6, {"there": str(root)})
 
 
+def test_pull_takes_the_beginning_of_an_address_that_is_pinned(tmp_path: Path, source: tuple[Path, Digest]) -> None:
+    store, root = source
+    with Store(store, read_only=True) as opened:
+        inner = next(info.digest for info in opened.objects() if info.digest != root)
+    cas("push", tmp_path / "remote", "runs/one", "--pin", "there", "--store", store)
+    for text in (str(root)[:8], str(root)[:63]):
+        target = tmp_path / f"target {len(text)}"
+        report = json.loads(cas("pull", tmp_path / "remote", text, "--store", target, "--json").stdout)
+        assert report["roots"] == [str(root)]
+        with Store(target) as opened:
+            assert opened.pins() == {f"kept/{root}": root}
+    for text in (str(root)[:7], str(inner)[:8], "0" * 8):
+        said = cas("pull", tmp_path / "remote", text, "--store", tmp_path / "none", code=2).stderr
+        assert "is neither an address" in said if len(text) < 8 else f"has pinned begins with {text}" in said
+
+
 def test_serve_gives_out_and_takes_in(tmp_path: Path, source: tuple[Path, Digest]) -> None:
     store, root = source
     with serve("--store", store) as url:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -167,3 +169,13 @@ def test_an_index_outside_stops_the_run_and_is_named(index: int) -> None:
     execute = NumpyDevice().compile(plan_graph(build.build()))
     with pytest.raises(RunError, match=rf"node 0: gather: index {index} is outside 0..2"):
         execute({"rows": np.zeros(3, np.float32), "i": np.array([index])})
+
+
+def test_numpy_alone_does_not_import_the_generators_of_kernels() -> None:
+    """They made every command that may compute start 0.2 s later."""
+    program = (
+        "import sys; from samebits.exec.devices.registry import describe_device, open_device; "
+        "describe_device(open_device('numpy')); print('samebits.kernels.codegen.lowering' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"

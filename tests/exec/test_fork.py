@@ -15,7 +15,7 @@ import samebits
 from samebits.cas import Digest, Store, get_tensor, get_tree
 from samebits.exec.builder import GraphBuilder
 from samebits.exec.canonical import graph_address, graph_node
-from samebits.exec.errors import JobError, RunError
+from samebits.exec.errors import DeviceError, JobError, RunError
 from samebits.exec.job import JobSpec
 from samebits.exec.machine import load_spec
 from samebits.exec.places.run_places import StorePlace
@@ -199,6 +199,19 @@ def test_run_of_another_ledger_is_forked_by_hash(store: Store, tmp_path: Path) -
         (part,) = read_log(mine).lineage(longer.final_state).made_by
         assert part.parent is not None
         assert (part.parent.run, part.parent.index, part.first_step) == (run.address, None, 23)
+
+
+def test_stored_state_takes_no_device(store: Store) -> None:
+    """It had the run's job compiled, to load the state onto a device and to bring it back."""
+    run = samebits.run(make_job(), store, checkpoint_every=10)
+    place, changes = StorePlace(store, is_own=True), Changes(steps=40)
+    for step in (0, 20, 25):
+        made = fork_run(RunReference(run.address, step=step), place, store, changes=changes, device="none")
+        assert load_spec(made.job, store).first_step == step
+    remove_state(store, read_log(store).chain(run.address).segments[1].body.state_out)
+    for step in (20, 21):
+        with pytest.raises(DeviceError, match="unknown device 'none'"):
+            fork_run(RunReference(run.address, step=step), place, store, changes=changes, device="none")
 
 
 def test_lineage_says_which_state_of_the_parent_it_was(store: Store) -> None:

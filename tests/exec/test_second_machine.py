@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -101,6 +103,21 @@ def home(tmp_path: Path) -> Iterator[Store]:
 
 def log_key(folder: Path) -> VerifierKey:
     return VerifierKey.parse((folder / "ledger" / "log.pub").read_text().strip())
+
+
+def test_server_says_that_what_it_publishes_takes_no_writes(made: tuple[Path, Digest]) -> None:
+    """The store beside log and runs answered, that there is no such thing."""
+    folder, run = made
+    with Store(folder, read_only=True) as store, serving_app(make_place_app(store)) as url:
+        for path in ("checkpoint", "log.pub", "tile/0/000.p/1", f"runs/{run}"):
+            for method in ("POST", "PUT"):
+                with pytest.raises(HTTPError) as refused:
+                    urlopen(Request(f"{url}/{path}", b"", method=method))
+                assert refused.value.code == 405
+                assert set(refused.value.headers["allow"].split(", ")) == {"GET", "HEAD"}
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{url}/nothing")
+        assert refused.value.code == 404
 
 
 def test_two_processes_verify_pull_and_go_on_without_a_network(made: tuple[Path, Digest], tmp_path: Path) -> None:

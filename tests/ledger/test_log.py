@@ -202,6 +202,19 @@ def test_log_refuses_to_go_back(log: Log, tmp_path: Path, make_entries: MakeMany
         _ = log.size
 
 
+def test_last_head_is_that_of_the_given_state_folder(tmp_path: Path, make_entries: MakeMany) -> None:
+    """It was looked for in the user's."""
+    folder, state = tmp_path / "log", tmp_path / "state"
+    with Log.open(folder, state_folder=state) as log:
+        log.append(make_entries(log.origin, 2))
+        assert log.last_head() == log.checkpoint().encode()
+    for read_only in (True, False):
+        with Log.open(folder, read_only=read_only, state_folder=state) as log:
+            assert log.last_head() == log.checkpoint().encode()
+    with Log.open(folder, read_only=True) as log:
+        assert log.last_head() is None
+
+
 def test_append_from_threads_loses_nothing(log: Log, tmp_path: Path, make_run: Make) -> None:
     runs = [make_run(log.origin, nonce) for nonce in range(40)]
 

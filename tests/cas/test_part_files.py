@@ -1,0 +1,82 @@
+"""What a killed process leaves of a file or folder that it writes is removed by the next one that writes there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from samebits.cas import Store, get_directory, get_file
+from samebits.cas.directories import directory_node
+
+WRITE_FILE = """
+import sys, time
+from pathlib import Path
+from samebits.cas.files import replacing_file
+with replacing_file(Path(sys.argv[1]) / "out") as file:
+    file.write(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+WRITE_FOLDER = """
+import sys, time
+from pathlib import Path
+from samebits.cas.part_files import part_folder
+with part_folder(Path(sys.argv[1])) as part:
+    (part / "half").write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def writing(program: str, folder: Path) -> Iterator[Path]:
+    """Have a process in the middle of writing, killed in the end; gives its part, which looks old."""
+    before = set(folder.iterdir())
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        (part,) = set(folder.iterdir()) - before
+        long_ago = time.time() - 3600
+        os.utime(part, (long_ago, long_ago))
+        yield part
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("program", [WRITE_FILE, WRITE_FOLDER])
+@pytest.mark.parametrize("next_one", ["file", "folder"])
+def test_what_a_killed_process_left_is_removed_by_the_next_one(
+    store: Store, tmp_path: Path, program: str, next_one: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    blob = store.put_blob(b"x")
+    directory = store.put_node(directory_node({"x": blob}))
+
+    def write(name: str) -> None:
+        if next_one == "file":
+            get_file(store, blob, folder / name)
+        else:
+            get_directory(store, directory, folder / name)
+
+    (folder / ".samebits-mine.part").write_bytes(b"somebody's own")
+    os.utime(folder / ".samebits-mine.part", (0, 0))
+    with writing(program, folder) as part:
+        write("first")
+        assert part.exists()  # who writes it lives
+    os.utime(part)
+    write("second")
+    assert part.exists()  # too young to be told from one that has just been made
+    os.utime(part, (0, 0))
+    write("third")
+    assert {path.name for path in folder.iterdir()} == {".samebits-mine.part", "first", "second", "third"}
