@@ -66,9 +66,6 @@ class ArchivePlace:
             raise RunError(f"{self.name}: {error}") from error
         return proof
 
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
-
 
 def pack_run(run: Digest, store: Store, path: Path, *, progress: Progress | None = None) -> Archived:
     """Write a run of a store, of its ledger or taken home, with all that it needs into a file.

@@ -69,10 +69,6 @@ class RemotePlace:
             raise RunError(f"{self.name} has no run {run}")
         return found
 
-    def close(self) -> None:
-        """Close the remote's connections."""
-        self._from.close()
-
     def _asked(self, run: Digest) -> RunProof | None:
         """Ask a server for the proof; None where there is none, or no server of ours."""
         if self._url is None:

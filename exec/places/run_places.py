@@ -58,9 +58,6 @@ class RunPlace(Protocol):
     def remote(self) -> Remote | None:
         """Where missing objects are fetched from; None where they are in the verifier's own store already."""
 
-    def close(self) -> None:
-        """Let go of connections and files."""
-
 
 class StorePlace:
     """A store on this machine: the ledger in it, and runs that were taken home into it (`run_record.py`)."""
@@ -100,9 +97,6 @@ class StorePlace:
             with self._open_log() as log, suppress(RunNotFoundError):
                 return make_run_proof(log, run)
         return read_run_record(self.store, run)
-
-    def close(self) -> None:
-        """Do nothing: the store is somebody else's to close."""
 
     def _has_log(self) -> bool:
         return has_log_verifier(log_directory(self.store))
