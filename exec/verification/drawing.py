@@ -14,10 +14,21 @@ from samebits.exec.places.run_places import RunPlace
 from samebits.exec.verification.sampling import draw_segments, hash_nonce
 from samebits.exec.verification.selection import SampleRequest
 from samebits.exec.verification.verdict import Drawn
-from samebits.ledger import DrawBody, Log, RunChain, Sample, SigningKey, VerifierKey, entry_address, sign_entry
+from samebits.ledger import (
+    DrawBody,
+    LedgerError,
+    Log,
+    RunChain,
+    Sample,
+    SigningKey,
+    VerifierKey,
+    entry_address,
+    sign_entry,
+)
 from samebits.ledger.bodies import SAMPLE_NONCE_SIZE_BYTES
 from samebits.ledger.checkpoint import open_checkpoint
 from samebits.ledger.note import format_signature, parse_note
+from samebits.ledger.run_proof import check_run_proof
 
 
 def draw(
@@ -36,8 +47,12 @@ def draw(
             raise AssertionError("a draw by a nonce is announced in a log")
         nonce = os.urandom(SAMPLE_NONCE_SIZE_BYTES)
         announced = _announce(chain, nonce, size, *signer)
-    found = place.find(chain.run_address)
-    if found.chain.segments[:total] != chain.segments:
+    proof = place.prove(chain.run_address)
+    try:
+        again = check_run_proof(proof, chain.run_address).chain
+    except LedgerError as error:
+        raise RunError(f"{place.name}: {error}") from error
+    if again.segments[:total] != chain.segments:
         raise RunError(f"run {chain.run_address} is another one than before the draw")
     numbers = draw_segments(
         chain.run_address,
@@ -46,9 +61,9 @@ def draw(
         size,
         nonce=nonce,
         beacon=request.beacon,
-        checkpoint=signed_checkpoint(found.checkpoint.encode(), found.log_key),
+        checkpoint=signed_checkpoint(proof.checkpoint.encode(), proof.log_key),
     )
-    sample = Sample(announced, nonce, request.beacon, store.put_blob(found.checkpoint.encode()), numbers)
+    sample = Sample(announced, nonce, request.beacon, store.put_blob(proof.checkpoint.encode()), numbers)
     return Drawn(sample, total, altered, request.fraud)
 
 
