@@ -75,11 +75,12 @@ class StorePlace:
     def find(self, run: Digest) -> FoundRun:
         """Return the run's chain: from the store's ledger, all of which is audited, or from the run's record."""
         if self._has_log():
-            with self._open_log() as log, suppress(RunNotFoundError):
+            with self._open_log() as log:
                 log.audit().check()
-                chain = log.chain(run)  # first: one that is not here may have been taken home from the wanted log
-                check_log_key(log.verifier, self._log_key)
-                return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
+                chain = log.find_chain(run)
+                if chain is not None:  # else it may have been taken home from the wanted log
+                    check_log_key(log.verifier, self._log_key)
+                    return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
         return found_by_proof(self.prove(run), run, self._log_key)
 
     def prove(self, run: Digest) -> RunProof:
