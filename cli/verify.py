@@ -14,7 +14,7 @@ from samebits.cas import Store
 from samebits.cas.files import refuse_inside, replacing_file
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, store_path
-from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail
+from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail, say
 from samebits.cli.places import LogKeyOption, PlaceOption, RunArgument, parse_log_key, run_and_place
 from samebits.cli.progress import step_progress
 from samebits.cli.report_page import render_page
@@ -123,6 +123,7 @@ def verify_command(
             scheduler=scheduler,
             ledger=ledger,
             sign=sign,
+            notice=say,
         )
         try:
             if report is not None:

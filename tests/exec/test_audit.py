@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -446,6 +448,31 @@ def test_a_prover_who_changes_the_run_after_the_draw_is_refused(store: Store, ot
     with pytest.raises(RunError, match="is another one than before the draw"):
         samebits.verify(run, other, source=place, selection=SampleRequest(3))
     assert place.found == 1
+
+
+def test_a_locked_ledger_is_waited_for_and_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the replay, when the ledger is opened, and behind it, when the verdict is signed."""
+    monkeypatch.setattr("samebits.exec.running.ledger_wait._SAY_AFTER_S", 0.1)
+    run, said = honest(store), list[str]()
+    descriptor = os.open(log_directory(store) / "lock", os.O_RDWR)
+
+    unlocks: list[threading.Timer] = []
+
+    def lock(*_: object) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        unlocks.append(threading.Timer(5.0, fcntl.flock, (descriptor, fcntl.LOCK_UN)))  # where nothing is said
+        unlocks[-1].start()
+
+    def notice(line: str) -> None:
+        said.append(line)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    lock()
+    assert samebits.verify(run, store, progress=lock, notice=notice).entry is not None
+    for unlock in unlocks:
+        unlock.cancel()
+    os.close(descriptor)
+    assert said == 2 * [f"waiting for the ledger {log_directory(store)}, which process {os.getpid()} has locked"]
 
 
 def test_a_prover_who_changes_the_checkpoint_changes_the_draw_but_cannot_aim_it(store: Store, other: Store) -> None:
