@@ -18,9 +18,8 @@ from samebits.cas.remotes.protocol import Remote
 from samebits.exec.errors import RunError
 from samebits.exec.places.run_places import FoundRun, found_by_proof
 from samebits.exec.places.run_record import record_proof, run_pin
-from samebits.ledger import LedgerError, NoteFormatError, VerifierKey, open_checkpoint
-from samebits.ledger.logkey import MAX_PUBLIC_SIZE_BYTES, PUBLIC_NAME
-from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger import LedgerError, VerifierKey
+from samebits.ledger.published_log import open_published_log
 from samebits.ledger.run_proof import (
     MAX_RUN_PROOF_SIZE_BYTES,
     RunProof,
@@ -29,8 +28,7 @@ from samebits.ledger.run_proof import (
     find_run,
     prove_chain,
 )
-from samebits.ledger.tile_reader import TileReader
-from samebits.ledger.tile_source import CHECKPOINT_PATH, HttpSource
+from samebits.ledger.tile_source import HttpSource
 
 RUNS_PATH: Final = "runs"
 MAX_SEARCHED_ENTRIES: Final = 1_000_000
@@ -88,15 +86,12 @@ class RemotePlace:
         if self._url is None or isinstance(self._from, ServerRemote):
             return None
         with closing(HttpSource(self._url, timeout_s=self._timeout_s)) as source:
-            key = source.read(PUBLIC_NAME, MAX_PUBLIC_SIZE_BYTES)
-            note = source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
-            if key is None or note is None:
+            log = open_published_log(source)
+            if log is None:
                 return None
-            log_key = _parse_key(key)
-            check_log_key(log_key, self._log_key)
-            tiles = TileReader(source, open_checkpoint(note, log_key))
-            chain = find_run(tiles, run, MAX_SEARCHED_ENTRIES)
-            return prove_chain(chain, note.decode(), log_key, tiles)
+            check_log_key(log.log_key, self._log_key)
+            chain = find_run(log.tiles, run, MAX_SEARCHED_ENTRIES)
+            return prove_chain(chain, log.note.decode(), log.log_key, log.tiles)
 
 
 def recorded_proof(remote: Remote, run: Digest) -> RunProof | None:
@@ -112,10 +107,3 @@ def recorded_proof(remote: Remote, run: Digest) -> RunProof | None:
     except RunError as error:
         raise RunError(f"{remote.name}: its pin {run_pin(run)} {error}") from error
     return decode_run_proof(fetch_blob(remote, proof, MAX_RUN_PROOF_SIZE_BYTES))
-
-
-def _parse_key(data: bytes) -> VerifierKey:
-    try:
-        return VerifierKey.parse(data.decode().removesuffix("\n"))
-    except UnicodeDecodeError as error:
-        raise NoteFormatError("verifier key", f"{PUBLIC_NAME} is not UTF-8") from error
