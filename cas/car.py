@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,6 +27,7 @@ from samebits.cas.digest import DIGEST_SIZE_BYTES, Digest, hash_node
 from samebits.cas.errors import DigestMismatchError, EncodingError, FileError, FileFormatError, NodeError
 from samebits.cas.files import errors_named, refuse_inside, replacing_file
 from samebits.cas.node import MAX_NODE_SIZE_BYTES, decode_node, references
+from samebits.cas.reachable import behind_references
 from samebits.cas.records import ROW_SIZE_BYTES, ObjectKind
 from samebits.cas.store import Store
 from samebits.cas.tally import Progress, Tally
@@ -59,15 +61,15 @@ def write_car(store: Store, root: Digest, path: Path, *, progress: Progress | No
     is no file.
     """
     refuse_inside(store, path)
-    order = list(_behind_references(store, root))
-    tally = Tally(progress, total_bytes=sum(size for _, _, size in order))
+    order = [store.stat(digest) for digest in behind_references([root], partial(_references, store))]
+    tally = Tally(progress, total_bytes=sum(info.size_bytes for info in order))
     with replacing_file(path) as file:
         header = _encode_header(root, store.stat(root).kind)
         file.write(_encode_varint(len(header)) + header)
-        for digest, kind, size in order:
-            cid = _PREFIXES[kind] + digest.raw
-            file.write(_encode_varint(len(cid) + size) + cid)
-            for row in store.read_rows(digest):
+        for info in order:
+            cid = _PREFIXES[info.kind] + info.digest.raw
+            file.write(_encode_varint(len(cid) + info.size_bytes) + cid)
+            for row in store.read_rows(info.digest):
                 file.write(row)
                 tally.done(len(row))
     return Archived(root, len(order), tally.total_bytes)
@@ -219,22 +221,8 @@ def _take_node(
     return found
 
 
-def _behind_references(store: Store, root: Digest) -> Iterator[tuple[Digest, ObjectKind, int]]:
-    """Yield every object that the root refers to, each once and behind all that it refers to itself."""
-    seen: set[Digest] = set()
-    pending: list[tuple[Digest, bool]] = [(root, False)]
-    while pending:
-        digest, ready = pending.pop()
-        if not ready and digest in seen:
-            continue
-        info = store.stat(digest)
-        if ready or info.kind == "blob":
-            seen.add(digest)
-            yield digest, info.kind, info.size_bytes
-            continue
-        seen.add(digest)
-        pending.append((digest, True))
-        pending.extend((child, False) for child in reversed(references(store.get_node(digest))))
+def _references(store: Store, digest: Digest) -> tuple[Digest, ...]:
+    return references(store.get_node(digest)) if store.stat(digest).kind == "node" else ()
 
 
 def _encode_header(root: Digest, kind: ObjectKind) -> bytes:

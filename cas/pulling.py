@@ -18,6 +18,7 @@ from samebits.cas.arrivals import Arrivals, check_row
 from samebits.cas.digest import Digest
 from samebits.cas.errors import EncodingError, NodeError, RemoteError
 from samebits.cas.node import decode_node, references
+from samebits.cas.reachable import behind_references
 from samebits.cas.records import address_hasher
 from samebits.cas.remotes.protocol import Remote
 from samebits.cas.row_values import MeasuredRow
@@ -98,7 +99,8 @@ class _Puller:
 
     def take_nodes(self) -> None:
         """Make the missing nodes visible, each behind those that it refers to."""
-        for digest, record in self._read_again(_behind_references(self._nodes)):
+        order = list(behind_references(self._nodes, self._missing_below))
+        for digest, record in self._read_again(order):
             self._arrivals.finish(digest, record)
             self._tally.objects += 1
 
@@ -149,6 +151,9 @@ class _Puller:
             raise RemoteError(self._remote.name, f"object {digest} is not a node: {error}") from error
         self._nodes[digest] = found
         return found
+
+    def _missing_below(self, digest: Digest) -> list[Digest]:
+        return [child for child in self._nodes[digest] if child in self._nodes]
 
     def _joined(self, digest: Digest, record: WireRecord) -> bytes:
         """Return the bytes of a node whose rows have arrived; raises RemoteError unless they have its address."""
@@ -246,20 +251,3 @@ class _Puller:
         if time.monotonic() - self._flushed >= FLUSH_EVERY_S:
             self._arrivals.flush()
             self._flushed = time.monotonic()
-
-
-def _behind_references(nodes: dict[Digest, tuple[Digest, ...]]) -> list[Digest]:
-    """Return the nodes in an order in which each is behind those that it refers to."""
-    order: list[Digest] = []
-    seen: set[Digest] = set()
-    for root in nodes:
-        pending = [(root, False)]
-        while pending:
-            digest, ready = pending.pop()
-            if ready:
-                order.append(digest)
-            elif digest in nodes and digest not in seen:
-                seen.add(digest)
-                pending.append((digest, True))
-                pending.extend((child, False) for child in nodes[digest])
-    return order

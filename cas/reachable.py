@@ -1,8 +1,8 @@
-"""Everything that roots refer to: to list it, and to check that it is there and whole."""
+"""Everything that roots refer to: to list it, in an order to store it, and to check that it is there and whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from samebits.cas.digest import Digest
@@ -34,6 +34,24 @@ def reachable(store: Store, roots: Iterable[Digest]) -> Iterator[ObjectInfo]:
         if info.kind == "node":
             pending.extend(references(store.get_node(digest)))
         yield info
+
+
+def behind_references(roots: Iterable[Digest], below: Callable[[Digest], Sequence[Digest]]) -> Iterator[Digest]:
+    """Yield everything that the roots refer to, themselves included, each once and behind what it refers to itself.
+
+    `below` gives what an object refers to, and is asked once for each; the order follows from it alone.
+    """
+    seen: set[Digest] = set()
+    for root in roots:
+        pending = [(root, False)]
+        while pending:
+            digest, ready = pending.pop()
+            if ready:
+                yield digest
+            elif digest not in seen:
+                seen.add(digest)
+                pending.append((digest, True))
+                pending.extend((child, False) for child in reversed(below(digest)))
 
 
 def check_objects(store: Store, roots: Iterable[Digest]) -> tuple[int, list[Damage]]:

@@ -31,7 +31,6 @@ from samebits.ledger import (
     Log,
     RunBody,
     RunChain,
-    RunNotFoundError,
     SegmentBody,
     TraceBody,
     Trust,
@@ -141,10 +140,7 @@ def _chain(log: Log, run: Digest, source: Path | None) -> RunChain | None:
     if source is not None:
         with open_existing_store(source) as other, Log.open(log_directory(other), read_only=True) as theirs:
             return theirs.chain(run)
-    try:
-        return log.chain(run)
-    except RunNotFoundError:
-        return None
+    return log.find_chain(run)
 
 
 def _trusted_keys(trust: Trust) -> list[VerifierKey]:

@@ -13,7 +13,7 @@ from samebits.cli.naming import named_entry
 from samebits.cli.options import JsonOption, PolicyOption, StoreOption, load_policy, open_log, read_file, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, readable, time_text
 from samebits.cli.trusting import TrustOption, author_text, load_trust, load_verifier
-from samebits.ledger import Log, RunBody, RunNotFoundError, SegmentBody, VerifierKey
+from samebits.ledger import Log, RunBody, SegmentBody, VerifierKey
 from samebits.ledger.cosigned import CosignedCheckpoint, open_cosigned
 from samebits.ledger.policy import Policy, PolicyLog
 from samebits.ledger.proof_file import MAX_PROOF_SIZE_BYTES, format_proof, parse_proof
@@ -111,10 +111,8 @@ def witness_fields(cosigned: CosignedCheckpoint, *, as_json: bool) -> dict[str, 
 
 def _head(log: Log, address: Digest) -> Digest:
     """Return the latest entry of a run, or the address of another entry as it is."""
-    try:
-        return log.chain(address).head
-    except RunNotFoundError:
-        return address
+    chain = log.find_chain(address)
+    return address if chain is None else chain.head
 
 
 def _entry_fields(checked: Receipt) -> dict[str, object]:

@@ -16,7 +16,7 @@ from samebits.cli.options import JsonOption, StoreOption, open_existing_store, o
 from samebits.cli.output import CommandError, command, print_json, printable
 from samebits.cli.trusting import TrustOption, author_text, load_trust
 from samebits.exec.verification.sample_check import SampleCheck, SampleChecker
-from samebits.ledger import DrawBody, Entry, Log, RunNotFoundError, Trust, VerdictBody, entry_address
+from samebits.ledger import DrawBody, Entry, Log, Trust, VerdictBody, entry_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,10 @@ def verdicts_command(
     with contextlib.ExitStack() as stack:
         objects = stack.enter_context(open_existing_store(directory)) if _has_store(directory) else None
         checker = SampleChecker(log, address, objects, known.log_keys)
-        found = _find(log, address, known, checker)
+        chain = log.find_chain(address)
+        found = _find(log, address, None if chain is None else chain.author, known, checker)
     silent = checker.unreported()
-    if not found and not silent and not _has_run(log, address):
+    if not found and not silent and chain is None:
         raise CommandError(f"neither run {address} nor a verdict on it is in this log")
     counting = [one for one in found if one.counts]
     if json:
@@ -75,21 +76,15 @@ def verdicts_command(
     print(_summary(len(found), counting))
 
 
-def _has_run(log: Log, address: Digest) -> bool:
-    try:
-        log.chain(address)
-    except RunNotFoundError:
-        return False
-    return True
-
-
 def _has_store(directory: Path) -> bool:
     return (directory / ENVIRONMENT_FOLDER).is_dir()
 
 
-def _find(log: Log, run: Digest, trust: Trust, checker: SampleChecker) -> list[_Found]:
-    """Return the verdicts on a run, signatures verified, those that count first, else in the log's order."""
-    runner = log.chain(run).author if _has_run(log, run) else None
+def _find(log: Log, run: Digest, runner: bytes | None, trust: Trust, checker: SampleChecker) -> list[_Found]:
+    """Return the verdicts on a run, signatures verified, those that count first, else in the log's order.
+
+    `runner`: the key of who ran it, None if the run is in another log.
+    """
     found = []
     for index, entry in log.verdicts(run):
         assert isinstance(entry.body, VerdictBody)

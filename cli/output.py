@@ -39,6 +39,11 @@ def fail(message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
     raise typer.Exit(code)
 
 
+def say(line: str) -> None:
+    """Print one line on stderr and go on."""
+    stderr.print(f"samebits: {printable(line)}")
+
+
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """Turn the project's errors, and those of the file system, into one line and exit code 2."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Final
 
@@ -127,9 +127,6 @@ def _curves(curves: Mapping[str, Curve]) -> list[str]:
 
 
 def _names(verdict: Verdict, author: str, log: str) -> list[str]:
-    claimed = dict.fromkeys(segment.device for segment in verdict.claimed)
-    used = dict.fromkeys(one.device for one in verdict.segments if one.device)
-    workers = dict.fromkeys(one.worker for one in verdict.segments if one.worker)
     rows: list[tuple[str, object]] = [
         ("run", verdict.run),
         ("run by", author),
@@ -139,17 +136,18 @@ def _names(verdict: Verdict, author: str, log: str) -> list[str]:
         ("final state", verdict.final_state),
         ("last entry", verdict.run_entry),
         ("this verdict", signed_text(verdict)),
-        ("device, as the runner claims", _listed(claimed)),
-        ("device of this check", _listed(used)),
-        ("processes of this check", _listed(workers)),
+        ("device, as the runner claims", _listed(segment.device for segment in verdict.claimed)),
+        ("device of this check", _listed(one.device for one in verdict.segments)),
+        ("processes of this check", _listed(one.worker for one in verdict.segments)),
         ("time", f"{verdict.seconds:.1f} s"),
     ]
     shown = [f"<tr><th>{name}</th><td><code>{_text(str(value))}</code></td></tr>" for name, value in rows if value]
     return ["<h2>Names</h2><table>", *shown, "</table>"]
 
 
-def _listed(values: Mapping[str, None] | Sequence[str]) -> str:
-    names = list(values)
+def _listed(values: Iterable[str]) -> str:
+    """Return each name once, the first 20 of them; an empty one is none."""
+    names = list(dict.fromkeys(filter(None, values)))
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 

@@ -14,7 +14,7 @@ from samebits.cas.transfer import pull
 from samebits.cli.fork_options import fork_named, parse_changes
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store
-from samebits.cli.output import CommandError, command, print_fields, print_json, print_metrics, printable, stderr
+from samebits.cli.output import CommandError, command, print_fields, print_json, print_metrics, say
 from samebits.cli.progress import step_progress
 from samebits.cli.script import resolve_job
 from samebits.cli.trusting import KeyOption, load_given_key
@@ -108,20 +108,20 @@ def run_command(
         may_be_run = resume and parent is None and job is not None and _is_address(job)
         found = None if job is None else Digest.parse(job) if may_be_run else resolve_job(job)
         opened = stack.enter_context(open_store(store))
-        run_address = found if may_be_run and isinstance(found, Digest) and is_run(found, opened, _say) else None
+        run_address = found if may_be_run and isinstance(found, Digest) and is_run(found, opened, say) else None
         if may_be_run and run_address is None and source is None and not opened.has(Digest.parse(str(job))):
             raise CommandError(f"{job} is neither a run in the ledger of {opened.path} nor a job in the store")
         if source is not None and found is not None and run_address is None:
             _fetch(found, opened, stack.enter_context(contextlib.closing(open_remote(source))))
         origin = None
         if parent is not None:
-            fork = fork_named(parent, opened, found, changes, device, _say)
+            fork = fork_named(parent, opened, found, changes, device, say)
             found, origin = fork.job, fork.parent
         if found is None:
             raise AssertionError("without a job there is a run to go on from")
         if resume and run_address is None:
-            run_address = unfinished_run(put_job(found, opened), opened, key=signer, notice=_say)
-        common: _Common = {"device": device, "key": signer, "notice": _say, "paranoid": paranoid}
+            run_address = unfinished_run(put_job(found, opened), opened, key=signer, notice=say)
+        common: _Common = {"device": device, "key": signer, "notice": say, "paranoid": paranoid}
         common["progress"] = stack.enter_context(step_progress("run"))
         if run_address is not None:
             result = resume_run(run_address, opened, commit_every, checkpoint_every, **common)
@@ -146,10 +146,6 @@ def _check_arguments(job: str | None, parent: str | None, changes: Changes) -> N
         raise CommandError("want a JOB to run, or --from RUN@STEP to go on from (see samebits run --help)")
     if parent is None and changes != Changes():
         raise CommandError("--steps, --data, --rate and --seed change the job of a run: they need --from RUN@STEP")
-
-
-def _say(line: str) -> None:
-    stderr.print(f"samebits: {printable(line)}")
 
 
 def _is_address(text: str) -> bool:

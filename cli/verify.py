@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from samebits.cas import Store
 from samebits.cas.files import refuse_inside, replacing_file
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, store_path
-from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail
+from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail, say
 from samebits.cli.places import LogKeyOption, PlaceOption, RunArgument, parse_log_key, run_and_place
 from samebits.cli.progress import step_progress
 from samebits.cli.report_page import render_page
@@ -123,15 +124,19 @@ def verify_command(
             scheduler=scheduler,
             ledger=ledger,
             sign=sign,
+            notice=say,
         )
         try:
             if report is not None:
-                given: list[tuple[str, object]] = [
-                    ("--from", source),
-                    ("--device", device),
-                    ("--steps", steps),
-                ]
-                given += [("--sample", sample), ("--confidence", confidence), ("--fraud", fraud), ("--beacon", beacon)]
+                given = {
+                    "--from": source,
+                    "--device": device,
+                    "--steps": steps,
+                    "--sample": sample,
+                    "--confidence": confidence,
+                    "--fraud": fraud,
+                    "--beacon": beacon,
+                }
                 _write_report(report, verdict, opened, known, _command_line(run, given, partial=partial))
         finally:  # also where the page can't be written
             print_verdict(verdict, known, as_json=json)
@@ -167,10 +172,10 @@ def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, comm
         file.write(page.encode())
 
 
-def _command_line(run: str, given: list[tuple[str, object]], *, partial: bool) -> str:
+def _command_line(run: str, given: Mapping[str, object], *, partial: bool) -> str:
     """Return the command that does the same once more; a sample of a nonce draws anew."""
     words = ["samebits", "verify", run, *(["--partial"] if partial else [])]
-    for option, value in given:
+    for option, value in given.items():
         words += [] if value is None else [option, str(value)]
     return shlex.join(words)
 

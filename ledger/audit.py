@@ -6,8 +6,8 @@ one in `audit_entries`; here they are put together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -161,13 +161,30 @@ def audit_log(
     elsewhere: `against` has their signed notes by where they are from. `workers` are processes that share the work of a
     large log, see `check_slices`.
     """
-    known = against or {}
-    auditor = _Auditor(log_key.name, _sizes(known, log_key))
     with storage.reading() as view:
         note, size = view.checkpoint(), view.size()
+    audit = audit_slices(_stored(storage, size), size, note, log_key, workers=workers, against=against)
+    if audit.problems:
+        return audit
+    wrong = tile_problems(storage.path, size)
+    return replace(audit, problems=tuple(AuditProblem(None, None, one.problem, file=one.path) for one in wrong))
+
+
+def audit_slices(
+    slices: Iterable[Slice],
+    size: int,
+    note: bytes | None,
+    log_key: VerifierKey,
+    *,
+    workers: int = 1,
+    against: Mapping[str, bytes] | None = None,
+) -> LogAudit:
+    """Check all `size` entries of a log, wherever they come from, and its checkpoint; see `audit_log`."""
+    known = against or {}
+    auditor = _Auditor(log_key.name, _sizes(known, log_key))
     index = 0
     processes = workers if size >= MIN_SHARED_ENTRIES else 1
-    for entry in chain.from_iterable(check_slices(_stored(storage, size), processes)):
+    for entry in chain.from_iterable(check_slices(slices, processes)):
         if len(auditor.problems) == _MAX_PROBLEMS:
             auditor.stop(index, size)
             break
@@ -176,9 +193,6 @@ def audit_log(
     auditor.check_checkpoint(note, size, log_key)
     for source, old in known.items():
         auditor.check_known(source, old, note, size, log_key)
-    if not auditor.problems:
-        for wrong in tile_problems(storage.path, size):
-            auditor.problems.append(AuditProblem(None, None, wrong.problem, file=wrong.path))
     return LogAudit(
         origin=log_key.name,
         tree_size=size,

@@ -232,6 +232,13 @@ class Log:
         with self._sessions.hold() as session:
             return self._chain(session, run_address)
 
+    def find_chain(self, run_address: Digest) -> RunChain | None:
+        """Return the chain of a run, signatures verified, None if this log has no such run; raises ChainError."""
+        try:
+            return self.chain(run_address)
+        except RunNotFoundError:
+            return None
+
     @retried
     def verdicts(self, run_address: Digest) -> list[tuple[int, Entry]]:
         """Return (index, entry) of every verdict on a run, which may be in another log; signatures verified."""

@@ -10,9 +10,9 @@ from samebits.cas.remotes.protocol import Remote
 from samebits.cas.tally import Progress
 from samebits.exec.errors import RunError
 from samebits.exec.places.run_places import FoundRun, StorePlace, found_by_proof
-from samebits.exec.places.run_record import put_run_record, record_proof, recorded_run
+from samebits.exec.places.run_record import put_run_record, read_record_proof, recorded_run
 from samebits.ledger import LedgerError, VerifierKey
-from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, decode_run_proof
+from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof
 
 
 class ArchivePlace:
@@ -60,14 +60,11 @@ class ArchivePlace:
         if held != run:
             raise RunError(f"{self.name} holds run {held}, not {run}")
         try:
-            proof = decode_run_proof(self._store.get_blob(record_proof(self._store.get_node(self.archived.root), run)))
+            proof = read_record_proof(self._store, self.archived.root, run)
             check_log_key(proof.log_key, self._log_key)
         except (LedgerError, RunError) as error:
             raise RunError(f"{self.name}: {error}") from error
         return proof
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
 
 def pack_run(run: Digest, store: Store, path: Path, *, progress: Progress | None = None) -> Archived:

@@ -19,9 +19,8 @@ from samebits.exec.errors import RunError
 from samebits.exec.places.run_places import FoundRun, found_by_proof
 from samebits.exec.places.run_record import record_proof, run_pin
 from samebits.exec.places.searched_log import SearchedLog
-from samebits.ledger import LedgerError, NoteFormatError, VerifierKey, open_checkpoint
-from samebits.ledger.logkey import MAX_PUBLIC_SIZE_BYTES, PUBLIC_NAME
-from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger import LedgerError, VerifierKey
+from samebits.ledger.published_log import open_published_log
 from samebits.ledger.run_proof import (
     MAX_RUN_PROOF_SIZE_BYTES,
     RunProof,
@@ -30,8 +29,6 @@ from samebits.ledger.run_proof import (
     find_run,
     prove_chain,
 )
-from samebits.ledger.tile_reader import TileReader
-from samebits.ledger.tile_source import CHECKPOINT_PATH
 
 RUNS_PATH: Final = "runs"
 MAX_SEARCHED_ENTRIES: Final = 1_000_000
@@ -70,10 +67,6 @@ class RemotePlace:
             raise RunError(f"{self.name} has no run {run}")
         return found
 
-    def close(self) -> None:
-        """Close the remote's connections."""
-        self._from.close()
-
     def _asked(self, run: Digest) -> RunProof | None:
         """Ask a server for the proof; None where there is none, or no server of ours."""
         if self._url is None:
@@ -93,15 +86,12 @@ class RemotePlace:
         if self._url is None or isinstance(self._from, ServerRemote):
             return None
         with closing(SearchedLog(self._url, self._timeout_s)) as source:
-            key = source.read(PUBLIC_NAME, MAX_PUBLIC_SIZE_BYTES)
-            note = source.read(CHECKPOINT_PATH, MAX_NOTE_SIZE_BYTES)
-            if key is None or note is None:
+            log = open_published_log(source)
+            if log is None:
                 return None
-            log_key = _parse_key(key)
-            check_log_key(log_key, self._log_key)
-            tiles = TileReader(source, open_checkpoint(note, log_key))
-            chain = find_run(tiles, run, MAX_SEARCHED_ENTRIES)
-            return prove_chain(chain, note.decode(), log_key, tiles)
+            check_log_key(log.log_key, self._log_key)
+            chain = find_run(log.tiles, run, MAX_SEARCHED_ENTRIES)
+            return prove_chain(chain, log.note.decode(), log.log_key, log.tiles)
 
 
 def recorded_proof(remote: Remote, run: Digest) -> RunProof | None:
@@ -117,10 +107,3 @@ def recorded_proof(remote: Remote, run: Digest) -> RunProof | None:
     except RunError as error:
         raise RunError(f"{remote.name}: its pin {run_pin(run)} {error}") from error
     return decode_run_proof(fetch_blob(remote, proof, MAX_RUN_PROOF_SIZE_BYTES))
-
-
-def _parse_key(data: bytes) -> VerifierKey:
-    try:
-        return VerifierKey.parse(data.decode().removesuffix("\n"))
-    except UnicodeDecodeError as error:
-        raise NoteFormatError("verifier key", f"{PUBLIC_NAME} is not UTF-8") from error

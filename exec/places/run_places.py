@@ -58,9 +58,6 @@ class RunPlace(Protocol):
     def remote(self) -> Remote | None:
         """Where missing objects are fetched from; None where they are in the verifier's own store already."""
 
-    def close(self) -> None:
-        """Let go of connections and files."""
-
 
 class StorePlace:
     """A store on this machine: the ledger in it, and runs that were taken home into it (`run_record.py`)."""
@@ -78,11 +75,12 @@ class StorePlace:
     def find(self, run: Digest) -> FoundRun:
         """Return the run's chain: from the store's ledger, all of which is audited, or from the run's record."""
         if self._has_log():
-            with self._open_log() as log, suppress(RunNotFoundError):
+            with self._open_log() as log:
                 log.audit().check()
-                chain = log.chain(run)  # first: one that is not here may have been taken home from the wanted log
-                check_log_key(log.verifier, self._log_key)
-                return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
+                chain = log.find_chain(run)
+                if chain is not None:  # else it may have been taken home from the wanted log
+                    check_log_key(log.verifier, self._log_key)
+                    return FoundRun(chain, log.verifier, log.checkpoint(), audited=True, is_key_known=True)
         return found_by_proof(self.prove(run), run, self._log_key)
 
     def prove(self, run: Digest) -> RunProof:
@@ -100,9 +98,6 @@ class StorePlace:
             with self._open_log() as log, suppress(RunNotFoundError):
                 return make_run_proof(log, run)
         return read_run_record(self.store, run)
-
-    def close(self) -> None:
-        """Do nothing: the store is somebody else's to close."""
 
     def _has_log(self) -> bool:
         return has_log_verifier(log_directory(self.store))

@@ -46,12 +46,17 @@ def read_run_record(store: Store, run: Digest) -> RunProof | None:
     if record is None:
         return None
     try:
-        blob = record_proof(store.get_node(record), run)
-        if store.stat(blob).size_bytes > MAX_RUN_PROOF_SIZE_BYTES:
-            raise RunError(f"its proof has more than {MAX_RUN_PROOF_SIZE_BYTES} bytes")
-        return decode_run_proof(store.get_blob(blob))
+        return read_record_proof(store, record, run)
     except (CasError, RunError) as error:
         raise RunError(f"pin {run_pin(run)}: {error}") from error
+
+
+def read_record_proof(store: Store, record: Digest, run: Digest) -> RunProof:
+    """Return the proof in a stored record of a run, not checked; raises RunError, NoteFormatError or CasError."""
+    blob = record_proof(store.get_node(record), run)
+    if store.stat(blob).size_bytes > MAX_RUN_PROOF_SIZE_BYTES:
+        raise RunError(f"its proof has more than {MAX_RUN_PROOF_SIZE_BYTES} bytes")
+    return decode_run_proof(store.get_blob(blob))
 
 
 def record_proof(node: Node, run: Digest) -> Digest:

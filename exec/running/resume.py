@@ -24,7 +24,7 @@ from samebits.exec.running.segment_writer import SegmentWriter
 from samebits.exec.running.segments import Cadence, Start, compute_segments, put_state
 from samebits.exec.running.state_at import state_at
 from samebits.exec.verification.claim import check_job_steps, read_claim
-from samebits.ledger import Log, Query, RunBody, RunChain, RunNotFoundError, SigningKey
+from samebits.ledger import Log, Query, RunBody, RunChain, SigningKey
 
 
 def resume_run(
@@ -49,11 +49,10 @@ def resume_run(
     recomputation = make_recomputation(paranoid)
     signer = author_key(store) if key is None else key
     with running(store, run), closing(_open_log(store, notice)) as log:
-        try:
-            chain = log.chain(run)
-        except RunNotFoundError:
+        chain = log.find_chain(run)
+        if chain is None:
             elsewhere = "`samebits run --from PLACE/RUN@STEP` goes on from a run in another ledger"
-            raise RunError(f"run {run} is not in the ledger of {store.path}; {elsewhere}") from None
+            raise RunError(f"run {run} is not in the ledger of {store.path}; {elsewhere}")
         if chain.is_complete:
             return _result(store, chain, 0.0)
         if chain.author != signer.public:
@@ -84,11 +83,7 @@ def is_run(address: Digest, store: Store, notice: Notice | None = None) -> bool:
     if not log_directory(store).exists():
         return False
     with closing(_open_log(store, notice)) as log:
-        try:
-            log.chain(address)
-        except RunNotFoundError:
-            return False
-        return True
+        return log.find_chain(address) is not None
 
 
 def _open_log(store: Store, notice: Notice | None) -> Log:

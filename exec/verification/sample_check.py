@@ -20,8 +20,6 @@ from samebits.ledger import (
     LedgerError,
     Log,
     NoteFormatError,
-    RunChain,
-    RunNotFoundError,
     Sample,
     SignatureError,
     VerdictBody,
@@ -62,10 +60,7 @@ class SampleChecker:
             sample = _sample(entry)
             if sample is not None and sample.draw is not None and self._by_same(sample.draw, entry):
                 self._reported.setdefault(sample.draw, index)
-        try:
-            self._chain: RunChain | None = log.chain(run)
-        except RunNotFoundError:
-            self._chain = None
+        self._chain = log.find_chain(run)
 
     def unreported(self) -> list[tuple[int, Entry]]:
         """Return (index, entry) of the draws that no verdict by their author tells of."""

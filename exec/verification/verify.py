@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from samebits.exec.errors import RunError, one_line
 from samebits.exec.machine import Progress
 from samebits.exec.places.run_objects import check_steps
 from samebits.exec.places.run_places import RunPlace, StorePlace
+from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.verification.claim import segment_roots
 from samebits.exec.verification.computing import Computation, compute_apart, compute_here
 from samebits.exec.verification.drawing import draw
@@ -37,13 +38,12 @@ from samebits.exec.verification.selection import (
     select_steps,
 )
 from samebits.exec.verification.verdict import DIFFERENT, FAILED, SAME, Drawn, Part, SegmentResult, Verdict
-from samebits.exec.verification.verdict_log import append_verdict, keep_checkpoint, open_verdict_log
+from samebits.exec.verification.verdict_log import VerdictLog, keep_checkpoint, verdict_log_directory
 from samebits.exec.verification.verdict_parts import Outcome, artifacts_part, computation_part, log_failed, make_verdict
 from samebits.exec.verification.wanted_objects import WantedObjects
 from samebits.ledger import (
     AuditError,
     ChainError,
-    Log,
     NoteFormatError,
     ProofError,
     RunChain,
@@ -88,6 +88,7 @@ def verify(
     scheduler: str | None = None,
     ledger: Path | None = None,
     sign: bool = True,
+    notice: Notice | None = None,
 ) -> Verdict:
     """Compute steps of a run again and compare every commit; the signed verdict goes into a ledger.
 
@@ -95,6 +96,7 @@ def verify(
     processes (a program that asks for them guards its main module as multiprocessing says); `scheduler`: the address
     of a Dask scheduler, whose workers are trusted with the result. `key` signs; without one the store's author does.
     `ledger`: the folder of another log, or of a store with one, than the store's own. Without `sign` nothing is signed.
+    `notice` is told, in one line, when another process has that ledger locked and is waited for.
     `source` is another store, or any other place, whose ledger holds the run and from which missing objects are fetched
     by hash. A run that stops before its job's last step is refused unless `partial`, or the steps named are there.
 
@@ -114,20 +116,18 @@ def verify(
         return replace(verdict, seconds=time.perf_counter() - started)
     _check_complete(found.chain, selection, partial=partial)
     with ExitStack() as stack:
-        signer: tuple[Log, SigningKey] | None = None
+        signer: VerdictLog | None = None
         if sign:  # what can't be used fails here, not after the replay
-            key = key or author_key(store)
-            signer = stack.enter_context(open_verdict_log(store, ledger)), key
+            directory = verdict_log_directory(store, ledger)
+            signer = stack.enter_context(closing(VerdictLog(directory, key or author_key(store), notice)))
         wanted = WantedObjects(store, place.remote)
         parentage = parentage_part(place, store, found.chain, wanted)
         outcome = _examine(request, found.chain, wanted, signer)
         verdict = make_verdict(found, wanted, outcome, parentage, device if opened is None else opened.name)
         if signer is not None and verdict.verdict != FAILED:
-            log, key = signer
             if verdict.drawn is not None:
                 keep_checkpoint(store.get_blob(verdict.drawn.sample.checkpoint), ledger)
-            entry = _sign(verdict, found.chain, log, key)
-            verdict = replace(verdict, entry=entry, ledger=log.origin)
+            verdict = replace(verdict, entry=_sign(verdict, found.chain, signer), ledger=signer.origin)
     return replace(verdict, seconds=time.perf_counter() - started)
 
 
@@ -170,9 +170,7 @@ def _check_complete(chain: RunChain, selection: Selection | None, *, partial: bo
         raise RunError(f"run {chain.run_address} stops after {stop} of {steps} steps; --partial verifies what is there")
 
 
-def _examine(
-    request: _Request, chain: RunChain, wanted: WantedObjects, signer: tuple[Log, SigningKey] | None
-) -> Outcome:
+def _examine(request: _Request, chain: RunChain, wanted: WantedObjects, signer: VerdictLog | None) -> Outcome:
     """Fetch what is needed, check it, and compute."""
     try:
         spec = check_steps(request.place, request.store, chain.body)  # before anything large is fetched
@@ -200,9 +198,7 @@ def _examine(
     return Outcome(artifacts_part(wanted), computation_part(results, request.device), results, drawn)
 
 
-def _select(
-    request: _Request, chain: RunChain, signer: tuple[Log, SigningKey] | None
-) -> tuple[list[Selected], Drawn | None]:
+def _select(request: _Request, chain: RunChain, signer: VerdictLog | None) -> tuple[list[Selected], Drawn | None]:
     match request.selection:
         case None:
             return select_all(chain), None
@@ -236,7 +232,7 @@ def _compute(
     return sorted([*results, *lacking], key=lambda result: result.number)
 
 
-def _sign(verdict: Verdict, chain: RunChain, log: Log, key: SigningKey) -> Digest:
+def _sign(verdict: Verdict, chain: RunChain, signer: VerdictLog) -> Digest:
     """Sign what was found for the steps that were looked at; where not all is known, for one segment that differs."""
     results = verdict.segments
     if any(one.result == FAILED for one in results):
@@ -254,4 +250,4 @@ def _sign(verdict: Verdict, chain: RunChain, log: Log, key: SigningKey) -> Diges
         verdict.device,
         verdict.drawn.sample if whole and verdict.drawn is not None else None,
     )
-    return append_verdict(log, chain.segments[last].address, body, key)
+    return signer.append_verdict(chain.segments[last].address, body)

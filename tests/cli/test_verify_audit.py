@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +21,7 @@ import samebits
 from samebits.cas import Digest, Store
 from samebits.cli.main import app
 from samebits.cli.report_curve import curve_svg
+from samebits.exec.ledger_folder import log_directory
 
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u00e9"
 
@@ -112,6 +116,17 @@ def test_bad_options_give_one_line(store: Store, run: Digest, arguments: list[st
     assert len(lines) == 1, done.stderr
     assert message in lines[0]
     assert done.stdout == ""
+
+
+def test_a_locked_ledger_is_said_in_one_line(store: Store, run: Digest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samebits.exec.running.ledger_wait._SAY_AFTER_S", 0.1)
+    directory = log_directory(store)
+    locked = os.open(directory / "lock", os.O_RDWR)
+    fcntl.flock(locked, fcntl.LOCK_EX)
+    threading.Timer(1.5, os.close, (locked,)).start()
+    done = command("verify", run, "--store", store.path)
+    line = f"samebits: waiting for the ledger {directory}, which process {os.getpid()} has locked"
+    assert done.stderr.splitlines().count(line) == 1, done.stderr
 
 
 # the page

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from samebits.ledger import DrawBody, Log, Sample, SegmentBody, SigningKey, Verd
 from samebits.ledger.checkpoint import Checkpoint, sign_checkpoint
 from samebits.ledger.errors import SignatureError
 from samebits.ledger.note import add_signatures, sign_note
+from samebits.ledger.run_proof import RunProof
 
 STEPS, EVERY = 100, 10  # Fraud's segments have 10 steps
 
@@ -415,27 +417,50 @@ def test_the_checkpoint_of_a_draw_outlives_garbage_collection(store: Store) -> N
 
 
 class ChangingPlace(StorePlace):
-    """A prover who shows one checkpoint before a draw and another run after it."""
+    """A prover who shows the whole run before a draw, and after it one with a segment less."""
 
-    def __init__(self, store: Store, later: Store) -> None:
-        super().__init__(store)
-        self._later: Any = StorePlace(later)
-        self.asked = 0
+    found = 0  # how often the whole log was audited
 
     def find(self, run: Digest) -> FoundRun:
-        self.asked += 1
-        if self.asked == 1:
-            return super().find(run)
-        return replace(super().find(run), checkpoint=self._later.checkpoint, chain=self._later.chain)
+        self.found += 1
+        return super().find(run)
+
+    def prove(self, run: Digest) -> RunProof:
+        proof = super().prove(run)
+        return replace(proof, entries=proof.entries[:-1])
 
 
-def test_a_prover_who_changes_the_run_after_the_draw_is_refused(store: Store, other: Store, tmp_path: Path) -> None:
+def test_a_prover_who_changes_the_run_after_the_draw_is_refused(store: Store, other: Store) -> None:
     run = honest(store)
-    place = ChangingPlace(store, other)
-    chain = Log.open(log_directory(store), read_only=True).chain(run)
-    place._later.checkpoint, place._later.chain = "", replace(chain, segments=chain.segments[:-1])
+    place = ChangingPlace(store)
     with pytest.raises(RunError, match="is another one than before the draw"):
         samebits.verify(run, other, source=place, selection=SampleRequest(3))
+    assert place.found == 1
+
+
+def test_a_locked_ledger_is_waited_for_and_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the replay, when the ledger is opened, and behind it, when the verdict is signed."""
+    monkeypatch.setattr("samebits.exec.running.ledger_wait._SAY_AFTER_S", 0.1)
+    run, said = honest(store), list[str]()
+    descriptor = os.open(log_directory(store) / "lock", os.O_RDWR)
+
+    unlocks: list[threading.Timer] = []
+
+    def lock(*_: object) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        unlocks.append(threading.Timer(5.0, fcntl.flock, (descriptor, fcntl.LOCK_UN)))  # where nothing is said
+        unlocks[-1].start()
+
+    def notice(line: str) -> None:
+        said.append(line)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    lock()
+    assert samebits.verify(run, store, progress=lock, notice=notice).entry is not None
+    for unlock in unlocks:
+        unlock.cancel()
+    os.close(descriptor)
+    assert said == 2 * [f"waiting for the ledger {log_directory(store)}, which process {os.getpid()} has locked"]
 
 
 def test_a_prover_who_changes_the_checkpoint_changes_the_draw_but_cannot_aim_it(store: Store, other: Store) -> None:

@@ -49,7 +49,7 @@ from samebits.cas import (
     tensor_node,
     tree_node,
 )
-from samebits.cas.node import node_address
+from samebits.cas.node import Node, node_address
 from samebits.exec.commits import make_commit
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import DeviceError, ExecError, RunError
@@ -67,7 +67,7 @@ from samebits.exec.retention import ledger_roots
 from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
-from samebits.ledger.run_proof import encode_run_proof, make_run_proof
+from samebits.ledger.run_proof import MAX_RUN_PROOF_SIZE_BYTES, encode_run_proof, make_run_proof
 
 TIMEOUT_S = 0.4
 
@@ -299,6 +299,16 @@ def test_an_archive_of_something_else_is_no_run(home: Store, tmp_path: Path) -> 
     write_car(home, home.put_node(tree_node({})), tmp_path / "y.car")
     with pytest.raises(RunError, match="not the record of a run but a tree"):
         ArchivePlace(tmp_path / "y.car", home).run()
+
+
+def test_a_proof_in_an_archive_is_bounded_before_it_is_read(home: Store, tmp_path: Path) -> None:
+    from samebits.cas.car import write_car
+
+    run, proof = Digest(bytes(32)), home.put_blob(bytes(MAX_RUN_PROOF_SIZE_BYTES + 1))
+    record = home.put_node(Node("run", {"objects": [], "proof": proof, "run": run.raw}))
+    write_car(home, record, tmp_path / "x.car")
+    with pytest.raises(RunError, match=r"x\.car: its proof has more than \d+ bytes"):
+        ArchivePlace(tmp_path / "x.car", home).prove(run)
 
 
 def other_history(folder: Path, run: Digest, to: Path, segments: int, *, forged: bool) -> Path:

@@ -85,6 +85,9 @@ def test_log_names_what_it_does_not_have(log: Log, make_entries: MakeMany) -> No
         log.find(hash_blob(b"x"))
     with pytest.raises(RunNotFoundError):
         log.chain(hash_blob(b"x"))
+    assert log.find_chain(hash_blob(b"x")) is None
+    run = entry_address(log.entry(0))
+    assert log.find_chain(run) == log.chain(run)
 
 
 def test_append_refuses_bad_entries_and_writes_none(
