@@ -97,9 +97,7 @@ class Verdict:
     log_vkey: str | None = None  # verifier key of the log that the run was read from
     log_key_known: bool = False  # it is the key that was asked for, or of a log on this machine; else as the place says
     log_audited: bool = False  # all of the log was checked, not the run's entries alone
-    parentage: Part | None = (
-        None  # whether its first state is the parent's, as the parent's entries say; None: no parent
-    )
+    parentage: Part | None = None  # whether its first state is its parent's, as that one's entries say; None: no parent
     chain: RunChain | None = field(default=None, repr=False)  # the run's entries
 
     @property
