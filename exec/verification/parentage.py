@@ -24,43 +24,39 @@ _CANNOT_BE_HAD: Final = (CasError, ExecError, LedgerError)
 
 
 def parentage_part(place: RunPlace, store: Store, chain: RunChain, wanted: WantedObjects) -> Part | None:
-    """Compare a run's first state with its parent's, whose entries are at the same place or in the verifier's store.
+    """Compare a run's first state with its parent's, whose entries are in the verifier's store or at the same place.
 
     Returns None for a run that names no parent. What can't be had is skipped: it says nothing of the run.
     """
     body = chain.body
     if body.parent is None:
         return None
-    step = body.first_step
-    try:
-        parent = _find_parent(place, store, body.parent)
-        if not parent.body.first_step <= step <= parent.body.steps:
-            has = f"{parent.body.first_step} .. {parent.body.steps}"
-            return _failed(f"run {body.parent} can have no state at step {step}: its steps are {has}")
-        state = _state_before(place, store, parent, step, wanted)
-    except _CANNOT_BE_HAD as error:
-        return Part(SKIPPED, f"run {body.parent} can't be looked at here: {one_line(error)}")
-    if state is None:
-        return Part(SKIPPED, f"no commit that is here of run {body.parent} tells its state at step {step}")
-    first = chain.segments[0].body.state_in
+    skipped = ""
+    for told_by in (StorePlace(store, is_own=True), place):  # what is here first: the place may hide a part of it
+        try:
+            parent = check_run_proof(told_by.prove(body.parent), body.parent).chain
+            if not parent.body.first_step <= body.first_step <= parent.body.steps:
+                has = f"{parent.body.first_step} .. {parent.body.steps}"
+                return _failed(f"run {body.parent} can have no state at step {body.first_step}: its steps are {has}")
+            state = _state_before(place, store, parent, body.first_step, wanted)
+        except _CANNOT_BE_HAD as error:
+            skipped = f"run {body.parent} can't be looked at here: {one_line(error)}"
+            continue
+        if state is not None:
+            return _compared(state, chain, body.parent)
+        skipped = f"no commit that is here of run {body.parent} tells its state at step {body.first_step}"
+    return Part(SKIPPED, skipped)
+
+
+def _compared(state: Digest, chain: RunChain, parent: Digest) -> Part:
+    step, first = chain.body.first_step, chain.segments[0].body.state_in
     if state != first:
-        return _failed(f"the state at step {step} of run {body.parent} is {state}, this run begins with {first}")
-    return Part(VERIFIED, f"it is the state at step {step} of run {body.parent}, as that run's entries say")
+        return _failed(f"the state at step {step} of run {parent} is {state}, this run begins with {first}")
+    return Part(VERIFIED, f"it is the state at step {step} of run {parent}, as that run's entries say")
 
 
 def _failed(reason: str) -> Part:
     return Part(FAILED, reason, (reason,))
-
-
-def _find_parent(place: RunPlace, store: Store, run: Digest) -> RunChain:
-    """Return the parent's chain, its proof checked."""
-    try:
-        return check_run_proof(place.prove(run), run).chain
-    except _CANNOT_BE_HAD:
-        proof = StorePlace(store, is_own=True).look_up(run)  # it may have been taken home from another place
-        if proof is None:
-            raise
-        return check_run_proof(proof, run).chain
 
 
 def _state_before(place: RunPlace, store: Store, parent: RunChain, step: int, wanted: WantedObjects) -> Digest | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from samebits.exec.places.run_server import make_place_app
 from samebits.exec.places.take_home import take_home
 from samebits.exec.running.fork import Changes, fork_run
 from samebits.exec.verification.verdict import Part, Verdict
+from samebits.ledger.run_proof import RunProof
 
 Verify = Callable[[Digest], Verdict]
 
@@ -126,6 +128,30 @@ def test_parent_that_is_not_here_is_skipped_until_it_is_taken_home(store: Store,
         take_home(StorePlace(store), run, home)
     assert part_of(samebits.verify(longer, home)).status == "verified"
     assert samebits.verify(false, home).verdict == "failed"
+
+
+class HidingPlace(StorePlace):
+    """Shows of each run no more than its first entry, unless it is the one that is verified."""
+
+    shown: Digest
+
+    def prove(self, run: Digest) -> RunProof:
+        proof = super().prove(run)
+        return proof if run == self.shown else replace(proof, entries=proof.entries[:1])
+
+
+@pytest.mark.parametrize("step", [17, 20])
+def test_place_that_hides_what_the_parent_did_does_not_hide_it_from_who_has_it(
+    store: Store, home: Store, step: int
+) -> None:
+    """The place alone was asked if it had anything of the parent: a false one passed as skipped."""
+    parent, other = (samebits.run(make_job(rate=rate), store, checkpoint_every=10).address for rate in (0.1, 0.3))
+    place = HidingPlace(store)
+    place.shown = fork(store, parent, step, claimed=other)
+    assert part_of(samebits.verify(place.shown, home, source=place, sign=False)).status == "skipped"
+    take_home(StorePlace(store), other, home)
+    verdict = samebits.verify(place.shown, home, source=place)
+    assert (verdict.verdict, part_of(verdict).status) == ("failed", "failed")
 
 
 def test_run_without_a_parent_has_no_such_part(store: Store) -> None:
