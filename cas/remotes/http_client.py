@@ -26,6 +26,7 @@ MIN_SPEED_BYTES_PER_S: Final = 16 << 10  # an answer may take the timeout, and t
 _RETRY_AFTER_S: Final = (0.2, 1.0)
 _RETRY_STATUSES: Final = frozenset({429, 502, 503, 504})
 _BUFFER_SIZE_BYTES: Final = 64 << 10
+_KEPT_OF_PATH: Final = "/%:@!$&'()*+,;="  # beside letters, digits and -._~: what may stand there as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +238,18 @@ def _parse_url(url: str, patience: _Patience) -> tuple[Callable[[], http.client.
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as the resolver will
     except ValueError as error:
         raise RemoteError(url, f"is not a URL: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise RemoteError(f"{parts.scheme}://{host}", "a URL with a user or password is not supported")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise RemoteError(url, "want http://HOST[:PORT][/PATH] or the same with https")
+    path = quote(parts.path, safe=_KEPT_OF_PATH)
     if parts.scheme == "http":
-        return lambda: _PlainConnection(host, port, patience), parts.path
+        return lambda: _PlainConnection(host, port, patience), path
     context = ssl.create_default_context()
-    return lambda: _SecureConnection(host, port, patience, context), parts.path
+    return lambda: _SecureConnection(host, port, patience, context), path
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:

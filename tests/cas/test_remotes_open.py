@@ -84,7 +84,7 @@ def test_pins_come_back_from_json(contents: dict[str, bytes]) -> None:
     [
         "ftp://host/", "http://", "http://user:secret@host/", "http://user@host/", "http://host/?query", "http://host/#x",
         "http://host:port/", "http://host:99999/", "http://[::1/", "s3://", "s3://a@b/", "s3://bucket?x=1", "file://host/path",
-        "file:///tmp?x", "://", "no-such-directory/x",
+        "file:///tmp?x", "://", "no-such-directory/x", "http://a..b/", f"http://{70 * 'a'}.b/", "http://127.0.0.1:9/é",
     ],
 )  # fmt: skip
 def test_open_remote_refuses(text: str) -> None:
