@@ -75,7 +75,9 @@ def _remove_left(folder: Path) -> None:
 def _remove_if_left(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_mtime > time.time() - _NEW_S or not try_lock(descriptor, fcntl.LOCK_EX):
+        # what is in a folder counts too: a lock may be seen on the machine that holds it alone
+        touched = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+        if touched > time.time() - _NEW_S or not try_lock(descriptor, fcntl.LOCK_EX):
             return
         if path.is_dir():
             shutil.rmtree(path)

@@ -36,6 +36,13 @@ with part_folder(Path(sys.argv[1])) as part:
 """
 
 
+def make_old(part: Path) -> None:
+    """Have a part, and what is in it, look as if nobody had touched it for an hour."""
+    long_ago = time.time() - 3600
+    for path in (part, *part.rglob("*")):
+        os.utime(path, (long_ago, long_ago))
+
+
 @contextmanager
 def writing(program: str, folder: Path) -> Iterator[Path]:
     """Have a process in the middle of writing, killed in the end; gives its part, which looks old."""
@@ -45,8 +52,7 @@ def writing(program: str, folder: Path) -> Iterator[Path]:
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         (part,) = set(folder.iterdir()) - before
-        long_ago = time.time() - 3600
-        os.utime(part, (long_ago, long_ago))
+        make_old(part)
         yield part
     finally:
         process.send_signal(signal.SIGKILL)
@@ -77,6 +83,20 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(
     os.utime(part)
     write("second")
     assert part.exists()  # too young to be told from one that has just been made
-    os.utime(part, (0, 0))
+    make_old(part)
     write("third")
     assert {path.name for path in folder.iterdir()} == {".samebits-mine.part", "first", "second", "third"}
+
+
+def test_a_folder_that_is_still_written_into_stays_even_unlocked(store: Store, tmp_path: Path) -> None:
+    """Some file systems that machines share don't show one's locks to another."""
+    part = tmp_path / f".samebits-{'0' * 16}.part"
+    (part / "inner").mkdir(parents=True)
+    (part / "inner" / "large").write_bytes(b"half")
+    make_old(part)
+    os.utime(part / "inner" / "large")
+    get_file(store, store.put_blob(b"x"), tmp_path / "first")
+    assert part.exists()
+    make_old(part)
+    get_file(store, store.put_blob(b"x"), tmp_path / "second")
+    assert not part.exists()
