@@ -165,11 +165,13 @@ def decode_run_proof(data: bytes) -> RunProof:
 def find_run(tiles: TileReader, run: Digest, most: int) -> RunChain:
     """Return the chain of a run from all the entries of a log, without verdicts; signatures are checked.
 
-    Raises RunNotFoundError, ChainError, TileError, and ProofError for a log of more than `most` entries.
+    Raises RunNotFoundError, ChainError, TileError, and ProofError for a log of more than `most` entries or a run of
+    more bytes than a proof may have.
     """
     if tiles.tree_size > most:
         raise ProofError(f"the log has {tiles.tree_size} entries, more than the {most} that are searched for a run")
     builder: ChainBuilder | None = None
+    size_bytes = 0
     for index, data in enumerate(tiles.entries()):
         address = hash_node(data)
         if builder is None:
@@ -181,6 +183,9 @@ def find_run(tiles: TileReader, run: Digest, most: int) -> RunChain:
         except EntryError:
             continue  # not one of this run: that would be the log's damage, and nobody's statement
         if isinstance(entry.body, SegmentBody) and entry.body.run == run:
+            size_bytes += len(data)
+            if size_bytes > MAX_RUN_PROOF_SIZE_BYTES:
+                raise ProofError(f"the run has segments of more than the {MAX_RUN_PROOF_SIZE_BYTES} bytes of a {_WHAT}")
             builder.add(index, address, entry)
     if builder is None:
         raise RunNotFoundError(run)

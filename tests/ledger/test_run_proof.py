@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from samebits.cas.digest import Digest
 from samebits.cas.encoding import decode, encode
-from samebits.ledger import Entry, LedgerError, Log, RunNotFoundError, SigningKey, encode_entry, entry_address
+from samebits.ledger import (
+    Entry,
+    LedgerError,
+    Log,
+    ProofError,
+    RunNotFoundError,
+    SigningKey,
+    encode_entry,
+    entry_address,
+)
 from samebits.ledger.logkey import log_origin
 from samebits.ledger.run_proof import (
     ProvedEntry,
@@ -160,6 +169,17 @@ def test_find_run_reads_the_same_chain_from_tiles_and_is_bounded(made: Made) -> 
         find_run(log.tiles(), run, 9)
     with pytest.raises(RunNotFoundError):
         find_run(log.tiles(), Digest(bytes(32)), 10)
+
+
+def test_find_run_takes_no_more_of_a_run_than_a_proof_may_have(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever published a log of one run alone had all of its entries held, and every signature of it checked."""
+    log, run, _ = made
+    size_bytes = sum(len(encode_entry(link.entry)) for link in log.chain(run).segments)
+    monkeypatch.setattr("samebits.ledger.run_proof.MAX_RUN_PROOF_SIZE_BYTES", size_bytes)
+    assert find_run(log.tiles(), run, 10).head == log.chain(run).head
+    monkeypatch.setattr("samebits.ledger.run_proof.MAX_RUN_PROOF_SIZE_BYTES", size_bytes - 1)
+    with pytest.raises(ProofError, match=f"segments of more than the {size_bytes - 1} bytes"):
+        find_run(log.tiles(), run, 10)
 
 
 FORMS: list[tuple[str, Callable[[dict[str, object]], object], str]] = [
