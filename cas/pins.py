@@ -66,7 +66,9 @@ class MalformedPin:
     reason: str
 
     def __str__(self) -> str:
-        return f"pin {shlex.quote(self.name)} {self.reason} (`samebits cas unpin {shlex.quote(self.name)}` removes it)"
+        quoted = shlex.quote(self.name)
+        option_end = "-- " if quoted.startswith("-") else ""
+        return f"pin {quoted} {self.reason} (`samebits cas unpin {option_end}{quoted}` removes it)"
 
 
 @dataclass(slots=True)
