@@ -139,6 +139,7 @@ def replacing_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             if path.exists():
                 os.fsync(file.fileno())
+            file.close()  # NFS says here, at the latest, what it could not write
             part.replace(path)
         sync_folder(path.parent)
 

@@ -30,8 +30,12 @@ def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     path = _new_path(folder)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
         try:
-            _lock(file.fileno())
-            yield path, file
+            descriptor = os.dup(file.fileno())  # has the lock as long as the part has this name, the file closed or not
+            try:
+                _lock(descriptor)
+                yield path, file
+            finally:
+                os.close(descriptor)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

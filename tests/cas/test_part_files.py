@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 
 from samebits.cas import Store, get_directory, get_file
 from samebits.cas.directories import directory_node
+from samebits.cas.files import replacing_file
+from samebits.cas.locks import try_lock
 
 WRITE_FILE = """
 import sys, time
@@ -100,3 +103,22 @@ def test_a_folder_that_is_still_written_into_stays_even_unlocked(store: Store, t
     make_old(part)
     get_file(store, store.put_blob(b"x"), tmp_path / "second")
     assert not part.exists()
+
+
+def test_a_file_is_closed_before_it_takes_its_name_and_locked_until_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems tell on closing what they could not write: the name had been given by then."""
+    seen: list[tuple[bool, bool]] = []
+    replace = Path.replace
+
+    def watched(part: Path, target: Path) -> Path:
+        with part.open("rb") as other:
+            seen.append((file.closed, try_lock(other.fileno(), fcntl.LOCK_EX)))
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with replacing_file(tmp_path / "out") as file:
+        file.write(b"x")
+    assert seen == [(True, False)]
+    assert (tmp_path / "out").read_bytes() == b"x"
