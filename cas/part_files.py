@@ -69,16 +69,18 @@ def _lock(descriptor: int) -> None:
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove what killed processes left in a folder, as far as this process may."""
+    """Remove what killed processes of this user left in a folder, as far as this process may."""
     with suppress(OSError):
         for name in [found.name for found in os.scandir(folder) if _NAME.match(found.name)]:
-            with suppress(OSError):
+            with suppress(OSError, RecursionError):  # of a folder too deep to be walked
                 _remove_if_left(folder / name)
 
 
 def _remove_if_left(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            return  # another user's, who may have put anything there
         # what is in a folder counts too: a lock may be seen on the machine that holds it alone
         touched = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
         if touched > time.time() - _NEW_S or not try_lock(descriptor, fcntl.LOCK_EX):

@@ -105,6 +105,32 @@ def test_a_folder_that_is_still_written_into_stays_even_unlocked(store: Store, t
     assert not part.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to somebody else")
+def test_another_users_part_stays(store: Store, tmp_path: Path) -> None:
+    part = tmp_path / f".samebits-{'0' * 16}.part"
+    part.mkdir()
+    make_old(part)
+    os.chown(part, 1, 1)
+    get_file(store, store.put_blob(b"x"), tmp_path / "out")
+    assert part.exists()
+
+
+def test_a_part_that_is_too_deep_keeps_nobody_from_writing(store: Store, tmp_path: Path) -> None:
+    """A stored directory names files as deep as it likes, and who gets it may be killed."""
+    folders = [tmp_path / f".samebits-{'0' * 16}.part"]
+    while len(folders) < sys.getrecursionlimit():
+        folders.append(folders[-1] / "a")
+    for folder in folders:
+        folder.mkdir()
+    os.utime(folders[0], (0, 0))
+    try:
+        get_file(store, store.put_blob(b"x"), tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"x"
+    finally:
+        for folder in reversed(folders):
+            folder.rmdir()
+
+
 def test_a_file_is_closed_before_it_takes_its_name_and_locked_until_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
