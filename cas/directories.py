@@ -94,12 +94,15 @@ def get_directory(store: Store, digest: Digest, path: Path | str) -> int:
     entries = read_directory(store.get_node(digest))
     target = _new_folder(Path(path))
     with errors_named(target):
-        with part_folder(target.parent) as part:
-            size_bytes = sum(_write_entry(store, entry, part, name) for name, entry in entries.items())
-            _check_names(part, entries, target)
-            for folder, _, _ in os.walk(part):
-                sync_folder(Path(folder))
-            part.rename(target)
+        try:
+            with part_folder(target.parent) as part:
+                size_bytes = sum(_write_entry(store, entry, part, name) for name, entry in entries.items())
+                _check_names(part, entries, target)
+                for folder, _, _ in os.walk(part):
+                    sync_folder(Path(folder))
+                part.rename(target)
+        except RecursionError:
+            raise FileError(target, "can't be written: it has folders too deep in each other") from None
         sync_folder(target.parent)
     return size_bytes
 

@@ -255,6 +255,14 @@ def test_names_that_are_too_long_for_the_file_system_are_one_error(store: Store,
     assert parts_left(tmp_path) == []
 
 
+def test_folders_too_deep_to_be_made_are_one_error(store: Store, tmp_path: Path) -> None:
+    """It was a RecursionError."""
+    node = directory_node({1500 * "a/" + "x": store.put_blob(b"x")})
+    with pytest.raises(FileError, match="folders too deep in each other"):
+        get_directory(store, store.put_node(node), tmp_path / "out")
+    assert parts_left(tmp_path) == []
+
+
 def test_names_that_the_file_system_changes_are_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
