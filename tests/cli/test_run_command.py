@@ -82,7 +82,7 @@ def test_resume_of_a_job_begins_or_goes_on(folder: Path, tmp_path: Path) -> None
         (["--from", "nonsense"], "names no run: want RUN, PLACE/RUN or PLACE/RUN@STEP"),
         (["--from", "{run}@26"], "has no state at step 26"),
         (["--from", "{run}"], "after 25 steps nothing is left to do of 25; --steps N gives the job a later end"),
-        (["--from", "nowhere/{run}@5"], "nowhere"),
+        (["--from", "nowhere/{run}@5"], "place nowhere: there is no such folder or archive"),
         (["--from", "0" * 64 + "@5"], "is not in this log"),
         (["--from", "{run}@5", "--rate", "fast"], "--rate 'fast': want VALUE or NAME=VALUE, a number"),
         (["--from", "{run}@5", "--rate", "0.1"], "the job takes no rate"),
@@ -98,6 +98,12 @@ def test_what_does_not_fit_is_one_line(folder: Path, short: dict[str, Any], argu
     said = samebits_command("run", *arguments, "--store", folder / "store", code=2).stderr
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_place_that_is_not_there_is_said_before_a_store_is_made(tmp_path: Path) -> None:
+    named = f"{tmp_path / 'nowhere'}/{'0' * 64}@5"
+    samebits_command("run", "--from", named, "--store", tmp_path / "store", code=2)
+    assert not (tmp_path / "store").exists()
 
 
 def test_job_show_tells_the_first_step(folder: Path, short: dict[str, Any], tmp_path: Path) -> None:
