@@ -17,7 +17,7 @@ from samebits.exec.places.run_places import RunPlace, StorePlace
 from samebits.exec.verification.claim import read_segment_commits
 from samebits.exec.verification.verdict import FAILED, SKIPPED, VERIFIED, Part
 from samebits.exec.verification.wanted_objects import WantedObjects
-from samebits.ledger import LedgerError, RunChain
+from samebits.ledger import LedgerError, RunChain, RunNotFoundError
 from samebits.ledger.run_proof import check_run_proof
 
 _CANNOT_BE_HAD: Final = (CasError, ExecError, LedgerError)
@@ -39,7 +39,9 @@ def parentage_part(place: RunPlace, store: Store, chain: RunChain, wanted: Wante
             return _failed(f"run {body.parent} can have no state at step {step}: its steps are {has}")
         state = _state_before(place, store, parent, step, wanted)
     except _CANNOT_BE_HAD as error:
-        return Part(SKIPPED, f"run {body.parent} can't be looked at here: {one_line(error)}")
+        reason = "its entries are not at hand" if isinstance(error, RunNotFoundError) else one_line(error)
+        hint = f"`samebits pull PLACE/{body.parent}` takes it home"
+        return Part(SKIPPED, f"run {body.parent} can't be looked at here: {reason}; {hint}")
     if state is None:
         return Part(SKIPPED, f"no commit that is here of run {body.parent} tells its state at step {step}")
     first = chain.segments[0].body.state_in
