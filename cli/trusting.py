@@ -55,7 +55,8 @@ def load_verifier(given: str) -> VerifierKey:
     try:
         return VerifierKey.parse(text)
     except NoteFormatError as error:
-        said = f"{given[:200]!r}: {error}"
+        named = "a private key" if given.startswith("PRIVATE+KEY+") else repr(given[:200])  # it may end in some log
+        said = f"{named}: {error}"
         raise CommandError(said if is_file else f"{said}, or the name of a file that holds a key") from error
 
 

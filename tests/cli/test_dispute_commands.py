@@ -116,6 +116,7 @@ def test_dispute_with_a_server_that_only_holds_the_run(runs: dict[str, tuple[Pat
         (["dispute", "0" * 64, "--check", "x"], "--check takes no runs"),
         (["dispute", "--check", "x", "-o", "y"], "--check takes no runs, and neither --output nor --both"),
         (["dispute", "--check", __file__], f"{__file__}: not an evidence file"),
+        (["dispute", "--check", "x", "--key", "PRIVATE+KEY+x+y"], "samebits: a private key: malformed"),
         (["dispute", "--check", "x", "--key", "{none}"], "or the name of a file that holds a key"),
         (["dispute", "0" * 64, "1" * 64, "-o", "{none}/x"], "--output {none}/x: there is no folder {none}"),
         (["dispute", "0" * 64, "1" * 64, "-o", "/"], "it is there and not a regular file"),
