@@ -62,7 +62,7 @@ class MalformedPin:
     """A pin that damage has left: it may have kept anything, so nothing is collected as long as it is there."""
 
     key: bytes
-    name: str  # what of the key is not UTF-8 stands there as \xff
+    name: str  # what of the key can't be printed, or is not UTF-8, stands there as \x1b, \n, \xff
     reason: str
 
     def __str__(self) -> str:
@@ -100,6 +100,7 @@ def scan_pins(transaction: Transaction) -> Pins:
             elif len(value) != DIGEST_SIZE_BYTES:
                 reason = "names no address"
             if reason:
+                name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
                 pins.malformed[name] = MalformedPin(key, name, reason)
             else:
                 pins.whole[name] = Digest(value)

@@ -11,7 +11,7 @@ import typer
 from samebits.cas.errors import FileError
 from samebits.cas.files import replacing_file
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
-from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, read_file
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, check_target, open_store, read_file
 from samebits.cli.output import (
     EXIT_DIFFERENT,
     CommandError,
@@ -23,6 +23,7 @@ from samebits.cli.output import (
     stderr,
 )
 from samebits.cli.trusting import load_given_key, load_verifier
+from samebits.exec.devices.registry import check_device_name
 from samebits.exec.dispute.check import check_evidence
 from samebits.exec.dispute.dispute import dispute
 from samebits.exec.dispute.evidence import MAX_SIZE_BYTES, decode_evidence, encode_evidence
@@ -76,8 +77,8 @@ def dispute_command(
     the runs differ and it can't be decided who is wrong; 2 bad input, or evidence that proves nothing.
     """
     if check is not None:
-        if run_a is not None:
-            raise CommandError("--check takes no runs")
+        if run_a is not None or evidence is not None or both:
+            raise CommandError("--check takes no runs, and neither --output nor --both")
         with limited(max_memory, max_seconds):
             _check(check, key, as_json=json)
         return
@@ -91,6 +92,9 @@ def dispute_command(
     check_place(first.place)
     check_place(second.place)
     signer = load_given_key(author_key)
+    check_device_name(device)
+    if evidence is not None:
+        check_target("--output", evidence)
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         sides = (open_prover(one, opened, key=signer, device=device, timeout_s=timeout) for one in (first, second))
@@ -104,12 +108,16 @@ def dispute_command(
 
 def _check(file: Path, key: str | None, *, as_json: bool) -> None:
     accused = None if key is None else load_verifier(key).public
-    found = check_evidence(decode_evidence(read_file(file, MAX_SIZE_BYTES)), accused=accused)
+    try:
+        found = check_evidence(decode_evidence(read_file(file, MAX_SIZE_BYTES)), accused=accused)
+    except EvidenceError as error:
+        raise CommandError(f"{file}: {error}") from error
     fields = _accusation(found)
     if as_json:
         print_json({"proves": True, **fields})
         return
-    print_fields({"proves": str(found), **{name: value for name, value in fields.items() if name != "what"}})
+    shown = {name: value for name, value in fields.items() if name != "what" and value is not None}
+    print_fields({"proves": str(found), **shown})
 
 
 def _accusation(found: Accusation) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from samebits.cas import Digest, Store
 from samebits.cli.output import CommandError
 from samebits.exec.job import Job
 from samebits.exec.places.place_opening import open_run_place
-from samebits.exec.places.run_reference import parse_run_reference
+from samebits.exec.places.run_reference import RunReference
 from samebits.exec.running.fork import Changes, Fork, fork_run
 from samebits.exec.running.ledger_wait import Notice
 
@@ -24,11 +24,10 @@ def parse_changes(steps: int | None, data: list[str] | None, rates: list[str] | 
     )
 
 
-def fork_named(
-    named: str, store: Store, job: Job | Digest | None, changes: Changes, device: str, notice: Notice
+def fork_from(
+    reference: RunReference, store: Store, job: Job | Digest | None, changes: Changes, device: str, notice: Notice
 ) -> Fork:
     """Return the job that goes on from what ``--from`` names: ``RUN@STEP`` or ``PLACE/RUN@STEP``."""
-    reference = parse_run_reference(named)
     with open_run_place(reference.place, store) as place:
         return fork_run(reference, place, store, job=job, changes=changes, device=device, notice=notice)
 

@@ -100,6 +100,8 @@ def verify_command(
     given = {str(path): _read_note(path) for path in against or []}
     if url is None and log_key is not None:
         raise CommandError("--log-key goes with a URL; a store's log has its key beside it")
+    if url is not None and store is not None:
+        raise CommandError("--store names another log than the URL; give one of them")
     with limited(None, max_seconds):
         audited = _audit_own(store, given) if url is None else _audit_published(url, log_key, given)
     audit = audited.audit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import platformdirs
 import typer
 
 from samebits.cas import Store
+from samebits.cli.output import CommandError
 from samebits.exec.ledger_folder import LEDGER_FOLDER
 from samebits.ledger import Log
 from samebits.ledger.policy import MAX_POLICY_SIZE_BYTES, Policy, parse_policy
@@ -43,6 +45,16 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
     """Return what a file holds, at most `limit_bytes` + 1 bytes of it; raises OSError."""
     with path.open("rb") as file:
         return file.read(limit_bytes + 1)
+
+
+def check_target(option: str, path: Path) -> None:
+    """Raise CommandError, before anything is computed, for a file that could not be written."""
+    if not path.parent.is_dir():
+        raise CommandError(f"{option} {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise CommandError(f"{option} {path}: it is there and not a regular file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"{option} {path}: the folder {path.parent} may not be written")
 
 
 def load_policy(path: Path) -> Policy:

@@ -48,6 +48,14 @@ def run_and_place(text: str, source: str | None) -> tuple[Digest, str | None]:
     return reference.run, place
 
 
+def own_run(text: str) -> Digest:
+    """Return the run in the own store that a user named; raises RunError, and CommandError for one elsewhere."""
+    run, place = run_and_place(text, None)
+    if place is not None:
+        raise CommandError(f"want a run of this store, not one of {place}; `samebits pull {text}` takes it home first")
+    return run
+
+
 def parse_log_key(text: str | None) -> VerifierKey | None:
     """Return the log's key that a user named, as a text or a file of it; raises NoteFormatError."""
     return None if text is None else load_verifier(text)

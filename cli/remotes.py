@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -76,12 +76,14 @@ def pull_command(
     json: JsonOption = False,
 ) -> None:
     """Copy objects, with all that they refer to, from a remote; every byte is verified. They are pinned here."""
-    with closing(open_remote(remote, endpoint=endpoint)) as there, open_store(store) as opened:
+    with ExitStack() as stack:
+        there = stack.enter_context(closing(open_remote(remote, endpoint=endpoint)))
         named = any(not _is_address(text) for text in addresses)
         theirs = there.pins() if named else {}
         roots = _find_roots(addresses, theirs, there.name)
         _check_pin(pin, roots)
         names = [_pin_name(pin, text, root, theirs) for text, root in zip(addresses, roots, strict=True)]
+        opened = stack.enter_context(open_store(store))  # not made for a name that is wrong
         for name, root in zip(names, roots, strict=True):
             check_pin(opened, name, root, force=force)
         with byte_progress("pull") as progress:

@@ -11,7 +11,7 @@ import typer
 from samebits.cas import CasError, Digest, Store, references
 from samebits.cas.remotes import Remote, open_remote
 from samebits.cas.transfer import pull
-from samebits.cli.fork_options import fork_named, parse_changes
+from samebits.cli.fork_options import fork_from, parse_changes
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store
 from samebits.cli.output import CommandError, command, print_fields, print_json, print_metrics, say
@@ -21,6 +21,8 @@ from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.devices.recomputation import DEFAULT_FAULT_RATE, check_fraction
 from samebits.exec.job import Job
 from samebits.exec.machine import Progress
+from samebits.exec.places.place_opening import check_place
+from samebits.exec.places.run_reference import parse_run_reference
 from samebits.exec.running.fork import Changes
 from samebits.exec.running.ledger_wait import Notice
 from samebits.exec.running.resume import is_run, resume_run, unfinished_run
@@ -104,6 +106,8 @@ def run_command(
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         changes = parse_changes(steps, data, rate, seed)
         _check_arguments(job, parent, changes)
+        reference = None if parent is None else parse_run_reference(parent)
+        check_place(None if reference is None else reference.place)  # before anything is made here
         signer = load_given_key(key)
         may_be_run = resume and parent is None and job is not None and _is_address(job)
         found = None if job is None else Digest.parse(job) if may_be_run else resolve_job(job)
@@ -114,8 +118,8 @@ def run_command(
         if source is not None and found is not None and run_address is None:
             _fetch(found, opened, stack.enter_context(contextlib.closing(open_remote(source))))
         origin = None
-        if parent is not None:
-            fork = fork_named(parent, opened, found, changes, device, say)
+        if reference is not None:
+            fork = fork_from(reference, opened, found, changes, device, say)
             found, origin = fork.job, fork.parent
         if found is None:
             raise AssertionError("without a job there is a run to go on from")

@@ -13,6 +13,7 @@ from samebits.cli.options import DeviceOption, StoreOption, open_existing_store,
 from samebits.cli.output import CommandError, command, stderr
 from samebits.cli.trusting import KeyOption, load_given_key
 from samebits.exec.author import author_key_path
+from samebits.exec.devices.registry import check_device_name
 from samebits.ledger import SigningKey
 from samebits.ledger.keyfile import find_key
 
@@ -44,6 +45,7 @@ def serve_command(
 
     There is no encryption and no password: put a proxy that has both in front of it on an open network.
     """
+    check_device_name(device)
     signer = _answering_key(store_path(store), key) if answer else None
     with open_store(store) if writable else open_existing_store(store_path(store)) as opened:
         _serve(opened, host, port, writable=writable, signer=signer, device=device)

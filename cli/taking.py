@@ -10,7 +10,15 @@ from samebits.cli.cas_archive import ArchiveArgument, ArchiveOption
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
 from samebits.cli.options import JsonOption, StoreOption, open_store, store_path
 from samebits.cli.output import CommandError, command, print_fields, print_json, size_text
-from samebits.cli.places import LogKeyOption, OwnRunArgument, PlaceOption, RunArgument, parse_log_key, run_and_place
+from samebits.cli.places import (
+    LogKeyOption,
+    OwnRunArgument,
+    PlaceOption,
+    RunArgument,
+    own_run,
+    parse_log_key,
+    run_and_place,
+)
 from samebits.cli.progress import byte_progress
 from samebits.cli.remotes import RemoteArgument
 from samebits.cli.trusting import TrustOption, author_text, load_trust
@@ -58,7 +66,7 @@ def push_command(
 
     It is pinned there as runs/RUN, in place of an earlier part of the same run.
     """
-    address, _ = run_and_place(run, None)
+    address = own_run(run)
     with open_store(store) as opened, contextlib.ExitStack() as stack:
         there = stack.enter_context(contextlib.closing(open_remote(remote, create=True, writable=True)))
         report = push_run(address, opened, there, progress=stack.enter_context(byte_progress("push")))
@@ -74,7 +82,7 @@ def pack_command(
     run: OwnRunArgument, output: ArchiveOption, store: StoreOption = None, json: JsonOption = False
 ) -> None:
     """Write a run with all that it needs into one file, a CAR (content-addressed archive, version 1)."""
-    address, _ = run_and_place(run, None)
+    address = own_run(run)
     with open_store(store) as opened, byte_progress("pack") as progress:
         packed = pack_run(address, opened, output, progress=progress)
     fields: dict[str, Any] = {

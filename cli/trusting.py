@@ -9,9 +9,9 @@ import platformdirs
 import typer
 
 from samebits.cli.options import read_file
-from samebits.cli.output import printable
+from samebits.cli.output import CommandError, printable
 from samebits.exec.author import own_key
-from samebits.ledger import SigningKey, Trust, VerifierKey, load_key
+from samebits.ledger import NoteFormatError, SigningKey, Trust, VerifierKey, load_key
 from samebits.ledger.bodies import EntryKind
 
 _MAX_KEY_SIZE_BYTES: Final = 4096
@@ -48,11 +48,16 @@ def load_given_key(given: Path | None) -> SigningKey | None:
 
 
 def load_verifier(given: str) -> VerifierKey:
-    """Return the verifier key that is given as a text, or stands in the file of this name; raises NoteFormatError."""
+    """Return the verifier key that is given as a text, or stands in the file of this name; raises CommandError."""
     path = Path(given)
-    if path.is_file():
-        given = read_file(path, _MAX_KEY_SIZE_BYTES).decode(errors="replace").removesuffix("\n")
-    return VerifierKey.parse(given)
+    is_file = path.is_file()
+    text = read_file(path, _MAX_KEY_SIZE_BYTES).decode(errors="replace").removesuffix("\n") if is_file else given
+    try:
+        return VerifierKey.parse(text)
+    except NoteFormatError as error:
+        named = "a private key" if given.startswith("PRIVATE+KEY+") else repr(given[:200])  # it may end in some log
+        said = f"{named}: {error}"
+        raise CommandError(said if is_file else f"{said}, or the name of a file that holds a key") from error
 
 
 def author_text(trust: Trust, author: bytes, kind: EntryKind) -> str:

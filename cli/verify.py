@@ -13,7 +13,7 @@ import typer
 from samebits.cas import Store
 from samebits.cas.files import refuse_inside, replacing_file
 from samebits.cli.limits import MaxMemoryOption, MaxSecondsOption, limited
-from samebits.cli.options import DeviceOption, JsonOption, StoreOption, open_store, store_path
+from samebits.cli.options import DeviceOption, JsonOption, StoreOption, check_target, open_store, store_path
 from samebits.cli.output import EXIT_DIFFERENT, CommandError, command, fail, say
 from samebits.cli.places import LogKeyOption, PlaceOption, RunArgument, parse_log_key, run_and_place
 from samebits.cli.progress import step_progress
@@ -108,7 +108,8 @@ def verify_command(
     with limited(max_memory, max_seconds), contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         if report is not None:
-            _check_report(report, opened)
+            check_target("--report", report)
+            refuse_inside(opened, report)
         other = stack.enter_context(open_run_place(place, opened, log_key=key_of_log))
         progress = stack.enter_context(step_progress("verify"))
         verdict = verify(
@@ -144,15 +145,6 @@ def verify_command(
         fail(f"run {address} is not verified: {verdict.problem}")
     if verdict.verdict == DIFFERENT:
         raise typer.Exit(EXIT_DIFFERENT)
-
-
-def _check_report(path: Path, store: Store) -> None:
-    """Raise CommandError or FileError, before anything is computed, for a page that could not be written."""
-    if not path.parent.is_dir():
-        raise CommandError(f"--report {path}: there is no folder {path.parent}")
-    if path.exists() and not path.is_file():
-        raise CommandError(f"--report {path}: it is there and not a regular file")
-    refuse_inside(store, path)
 
 
 def _write_report(path: Path, verdict: Verdict, store: Store, trust: Trust, command: str) -> None:

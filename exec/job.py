@@ -163,8 +163,7 @@ class JobSpec:
             } if rest.keys() <= {"first_step"} and not isinstance(steps, bool):
                 if not arithmetic.isprintable():
                     raise JobError(f"the arithmetic version {arithmetic[:80]!r} is unprintable")
-                if not 1 <= steps < MAX_STEPS:
-                    raise JobError(f"a job of {steps} steps is not supported (1 .. 2^53)")
+                check_step_count(steps)
             case _:
                 raise JobError(f"a job has the fields {', '.join(cls.__slots__)}, addresses where they are wanted")
         return cls(
@@ -181,6 +180,12 @@ class JobSpec:
             Check.from_value(check),
             _read_first_step(rest, steps, init),
         )
+
+
+def check_step_count(steps: int) -> None:
+    """Raise JobError for a number of steps that a job can't have."""
+    if not 1 <= steps < MAX_STEPS:
+        raise JobError(f"a job of {steps} steps is not supported (1 .. 2^53)")
 
 
 def _read_first_step(rest: Mapping[str, Value], steps: int, init: Digest | None) -> int:

@@ -120,9 +120,9 @@ class ChainError(LedgerError):
 class RunNotFoundError(LedgerError):
     """The entries hold no run of this address."""
 
-    def __init__(self, run: Digest) -> None:
+    def __init__(self, run: Digest, where: str = "this log") -> None:
         self.run = run
-        super().__init__(f"run {run} is not in this log")
+        super().__init__(f"run {run} is not in {where}")
 
 
 class AmbiguousPrefixError(LedgerError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from samebits.cas.arrivals import Arrivals
 from samebits.cas.digest import Digest
-from samebits.cas.errors import EncodingError, NodeError, RemoteError, WireError
+from samebits.cas.errors import EncodingError, NodeError, ObjectNotFoundError, RemoteError, WireError
 from samebits.cas.node import decode_node, references
 from samebits.cas.records import ROW_SIZE_BYTES, row_key
 from samebits.cas.row_values import MeasuredRow
@@ -38,9 +38,11 @@ class StoreRemote:
         """Return the records of objects, in their order, each checked; raises ObjectNotFoundError."""
         records = []
         for digest in digests:
-            record = wire_record(self._store, digest)
             try:
+                record = wire_record(self._store, digest)
                 check_wire(digest, record)
+            except ObjectNotFoundError as error:
+                raise ObjectNotFoundError(error.digest, f"remote {self._name}") from error
             except WireError as error:
                 raise RemoteError(self._name, f"its record of object {digest} is wrong: {error}") from error
             records.append(record)

@@ -40,14 +40,20 @@ def describe_device(device: Device) -> str:
     return f"NumPy {np.__version__} on the CPU" if backend is None else backend.describe()
 
 
-def make_device(name: str) -> Device:
-    """Make a device by name, unchecked; raises DeviceError if it is unknown, missing or can't keep the contract."""
+def check_device_name(name: str) -> None:
+    """Raise DeviceError for a name that no device has, on this machine or another."""
     kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if kind not in DEVICES or (colon and (kind == "numpy" or not number.isascii() or not number.isdigit())):
         known = ", ".join(DEVICES)
         raise DeviceError(
             f"unknown device {name!r} (known: {known}; opencl:N and cuda:N take the device of that number)"
         )
+
+
+def make_device(name: str) -> Device:
+    """Make a device by name, unchecked; raises DeviceError if it is unknown, missing or can't keep the contract."""
+    check_device_name(name)
+    kind, _, number = name.partition(":")
     if kind == "numpy":
         return NumpyDevice()
     from samebits.exec.devices.kernel_device import KernelDevice  # with it come the generators of kernels: 0.2 s

@@ -69,6 +69,7 @@ class StorePlace:
         """
         self.store = store
         self._log_key = log_key
+        self._hint = "; PLACE/RUN is one elsewhere, `samebits pull PLACE/RUN` takes it home" if is_own else ""
         self.name = str(store.path)
         self.remote: Remote | None = None if is_own else StoreRemote(store)
 
@@ -87,8 +88,9 @@ class StorePlace:
         """Return a proof made from the ledger, or the one in the run's record."""
         proof = self.look_up(run)
         if proof is None:
-            self._open_log().close()  # says so if there is no ledger at all
-            raise RunNotFoundError(run)
+            if log_directory(self.store).exists():
+                self._open_log().close()  # says so if what is there is no log, or not all of one
+            raise RunNotFoundError(run, f"the store {self.name}, neither in its ledger nor taken home{self._hint}")
         check_log_key(proof.log_key, self._log_key)
         return proof
 

@@ -16,7 +16,7 @@ from samebits.cas import Digest, Store, get_tree, put_tensor, put_tree, tensor_i
 from samebits.cas.dtype import dtype_name
 from samebits.exec.devices.registry import open_device
 from samebits.exec.errors import JobError, RunError
-from samebits.exec.job import STATE, Job, JobSpec, under
+from samebits.exec.job import STATE, Job, JobSpec, check_step_count, under
 from samebits.exec.keys import check_seed
 from samebits.exec.machine import JobMachine, load_graph, load_spec
 from samebits.exec.places.run_objects import pull_objects
@@ -89,6 +89,7 @@ def fork_run(
 def _changed(store: Store, spec: JobSpec, changes: Changes, step: int) -> JobSpec:
     """Return a job with everything changed but its state."""
     steps = spec.steps if changes.steps is None else changes.steps
+    check_step_count(steps)
     if steps <= step:
         raise RunError(f"after {step} steps nothing is left to do of {steps}; --steps N gives the job a later end")
     made = replace(spec, steps=steps)
@@ -127,7 +128,9 @@ def _load_array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]
         if not isinstance(array, np.ndarray):
             raise JobError(f"{path}: not a .npy file")
         dtype_name(array.dtype)
-    except (ValueError, EOFError) as error:
+    except (JobError, OSError, MemoryError):
+        raise
+    except Exception as error:  # NumPy lets through what its parsers raise: TokenError, BadZipFile
         raise JobError(f"{path}: not a .npy file of plain elements") from error
     return array
 

@@ -17,7 +17,7 @@ from samebits.exec.places.run_places import RunPlace, StorePlace
 from samebits.exec.verification.claim import read_segment_commits
 from samebits.exec.verification.verdict import FAILED, SKIPPED, VERIFIED, Part
 from samebits.exec.verification.wanted_objects import WantedObjects
-from samebits.ledger import LedgerError, RunChain
+from samebits.ledger import LedgerError, RunChain, RunNotFoundError
 from samebits.ledger.run_proof import check_run_proof
 
 _CANNOT_BE_HAD: Final = (CasError, ExecError, LedgerError)
@@ -31,7 +31,7 @@ def parentage_part(place: RunPlace, store: Store, chain: RunChain, wanted: Wante
     body = chain.body
     if body.parent is None:
         return None
-    skipped = ""
+    untold = absent = ""
     for told_by in (StorePlace(store, is_own=True), place):  # what is here first: the place may hide a part of it
         try:
             parent = check_run_proof(told_by.prove(body.parent), body.parent).chain
@@ -40,12 +40,14 @@ def parentage_part(place: RunPlace, store: Store, chain: RunChain, wanted: Wante
                 return _failed(f"run {body.parent} can have no state at step {body.first_step}: its steps are {has}")
             state = _state_before(place, store, parent, body.first_step, wanted)
         except _CANNOT_BE_HAD as error:
-            skipped = f"run {body.parent} can't be looked at here: {one_line(error)}"
+            reason = "its entries are not at hand" if isinstance(error, RunNotFoundError) else one_line(error)
+            hint = f"`samebits pull PLACE/{body.parent}` takes it home"
+            absent = f"run {body.parent} can't be looked at here: {reason}; {hint}"
             continue
         if state is not None:
             return _compared(state, chain, body.parent)
-        skipped = f"no commit that is here of run {body.parent} tells its state at step {body.first_step}"
-    return Part(SKIPPED, skipped)
+        untold = f"no commit that is here of run {body.parent} tells its state at step {body.first_step}"
+    return Part(SKIPPED, untold or absent)
 
 
 def _compared(state: Digest, chain: RunChain, parent: Digest) -> Part:

@@ -179,7 +179,7 @@ def test_pins_and_roots_that_name_nothing_are_found(store: Store, top: Digest) -
         (b"models/top", "models/top", "pin models/top names no address (`samebits cas unpin models/top` removes it)"),
         (b"a b", "a b", "pin 'a b' names no address (`samebits cas unpin 'a b'` removes it)"),
         (b"-x", "-x", "pin -x names no address (`samebits cas unpin -- -x` removes it)"),
-        (b"\x01b", "\x01b", "names no address"),
+        (b"\x1bb\n", r"\x1bb\n", r"pin '\x1bb\n' names no address (`samebits cas unpin '\x1bb\n'` removes it)"),
         (b"t\xffp", r"t\xffp", r"pin 't\xffp' has a name that is not UTF-8 (`samebits cas unpin 't\xffp'` removes it)"),
     ],
 )

@@ -61,18 +61,26 @@ def test_dispute_of_two_servers_and_evidence_that_is_checked_offline(
 
 
 @pytest.mark.parametrize(
-    ("too_large", "where", "said"),
-    [(True, "evidence", "would have "), (False, "no/such/folder/evidence", "No such file or directory")],
+    ("before", "said"),
+    [
+        ("evidence.MAX_SIZE_BYTES = 1000", "would have "),
+        (
+            "command.dispute = lambda *a, **k: (found(*a, **k), os.rmdir(os.path.dirname(sys.argv[5])))[0]",
+            "No such file or directory",
+        ),
+    ],
 )
 def test_a_report_is_printed_where_its_evidence_is_not_written(
-    runs: dict[str, tuple[Path, Author]], tmp_path: Path, too_large: bool, where: str, said: str
+    runs: dict[str, tuple[Path, Author]], tmp_path: Path, before: str, said: str
 ) -> None:
-    """The evidence of a large state was refused when it was written, and the report with it."""
+    """The evidence of a large state was refused when it was written, and the report with it; or the folder is gone."""
     (fraud_store, fraud), (store, honest) = runs["fraud"], runs["one"]
-    script = "from samebits.exec.dispute import evidence; from samebits.cli import samebits_main; "
-    script += ("evidence.MAX_SIZE_BYTES = 1000; " if too_large else "") + "samebits_main.main()"
+    script = "import os, sys; from samebits.exec.dispute import evidence; from samebits.cli import samebits_main; "
+    script += f"from samebits.cli import dispute as command; found = command.dispute; {before}; "
+    script += "sys.argv[5] += '/evidence'; samebits_main.main()"
     sides = [f"{store}/{honest.run}", f"{fraud_store}/{fraud.run}"]
-    command = [sys.executable, "-c", script, "dispute", *sides, "-o", tmp_path / where, "--json"]
+    (tmp_path / "room").mkdir()
+    command = [sys.executable, "-c", script, "dispute", *sides, "-o", tmp_path / "room", "--json"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
@@ -80,7 +88,7 @@ def test_a_report_is_printed_where_its_evidence_is_not_written(
     (line,) = done.stderr.splitlines()
     assert line.startswith("samebits: the evidence against B is not written: ")
     assert said in line
-    assert not [*tmp_path.iterdir()]
+    assert not [*tmp_path.rglob("evidence*")]
 
 
 def test_dispute_of_honest_runs_agrees(runs: dict[str, tuple[Path, Author]], tmp_path: Path) -> None:
@@ -106,11 +114,19 @@ def test_dispute_with_a_server_that_only_holds_the_run(runs: dict[str, tuple[Pat
         (["dispute", "--check", "{none}"], "none"),
         (["dispute", "0" * 64, "1" * 64, "--key", "x"], "--key goes with --check"),
         (["dispute", "0" * 64, "--check", "x"], "--check takes no runs"),
+        (["dispute", "--check", "x", "-o", "y"], "--check takes no runs, and neither --output nor --both"),
+        (["dispute", "--check", __file__], f"{__file__}: not an evidence file"),
+        (["dispute", "--check", "x", "--key", "PRIVATE+KEY+x+y"], "samebits: a private key: malformed"),
+        (["dispute", "--check", "x", "--key", "{none}"], "or the name of a file that holds a key"),
+        (["dispute", "0" * 64, "1" * 64, "-o", "{none}/x"], "--output {none}/x: there is no folder {none}"),
+        (["dispute", "0" * 64, "1" * 64, "-o", "/"], "it is there and not a regular file"),
+        (["dispute", "0" * 64, "1" * 64, "--device", "abacus"], "unknown device 'abacus'"),
+        (["serve", "--answer", "--device", "abacus"], "unknown device 'abacus'"),
         (["dispute", "0" * 64 + "@3", "1" * 64], "without @STEP"),
         (["serve", "--answer", "--store", "{none}"], "author's key"),
     ],
 )
 def test_dispute_refuses_bad_input_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     done = samebits_command(*(part.format(none=tmp_path / "none") for part in arguments), code=2)
-    assert message in done.stderr
+    assert message.format(none=tmp_path / "none") in done.stderr
     assert done.stderr.count("\n") == 1

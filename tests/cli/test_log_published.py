@@ -229,4 +229,5 @@ def test_what_is_no_log_is_said_in_one_line(tmp_path: Path) -> None:
         assert f"{url}: there is no log here" in refusal(url)
     assert "want the http(s):// URL" in refusal(str(tmp_path))
     assert "can't connect" in refusal("http://127.0.0.1:9")
+    assert "--store names another log" in refusal("http://localhost:1", "--store", tmp_path)
     assert "--log-key goes with a URL" in refusal("--log-key", KEY.verifier.vkey, "--store", tmp_path)

@@ -118,6 +118,11 @@ def test_bad_input_is_one_line(tmp_path: Path, source: tuple[Path, Digest]) -> N
         ("unknown kind", ("clone", "gopher://host", tmp_path / "clone")),
         ("can't connect", ("clone", "http://127.0.0.1:1", tmp_path / "clone")),
     ]
+    cases += [
+        (f"{gone} is not in remote {store}", ("pull", store, gone, "--store", tmp_path / "target")),
+        ("neither an address", ("pull", store, gone[:7], "--store", tmp_path / "clone")),
+        ("no address that", ("pull", store, gone[:8], "--store", tmp_path / "clone")),
+    ]
     for reason, arguments in cases:
         assert reason in cas(*arguments, code=2).stderr
     assert not (tmp_path / "clone").exists()

@@ -82,8 +82,8 @@ def test_resume_of_a_job_begins_or_goes_on(folder: Path, tmp_path: Path) -> None
         (["--from", "nonsense"], "names no run: want RUN, PLACE/RUN or PLACE/RUN@STEP"),
         (["--from", "{run}@26"], "has no state at step 26"),
         (["--from", "{run}"], "after 25 steps nothing is left to do of 25; --steps N gives the job a later end"),
-        (["--from", "nowhere/{run}@5"], "nowhere"),
-        (["--from", "0" * 64 + "@5"], "is not in this log"),
+        (["--from", "nowhere/{run}@5"], "place nowhere: there is no such folder or archive"),
+        (["--from", "0" * 64 + "@5"], "taken home; PLACE/RUN is one elsewhere"),
         (["--from", "{run}@5", "--rate", "fast"], "--rate 'fast': want VALUE or NAME=VALUE, a number"),
         (["--from", "{run}@5", "--rate", "0.1"], "the job takes no rate"),
         (["--from", "{run}@5", "--data", "x"], "--data 'x': want NAME=FILE.npy"),
@@ -98,6 +98,20 @@ def test_what_does_not_fit_is_one_line(folder: Path, short: dict[str, Any], argu
     said = samebits_command("run", *arguments, "--store", folder / "store", code=2).stderr
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_place_that_is_not_there_is_said_before_a_store_is_made(tmp_path: Path) -> None:
+    named = f"{tmp_path / 'nowhere'}/{'0' * 64}@5"
+    samebits_command("run", "--from", named, "--store", tmp_path / "store", code=2)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("command", [["verify"], ["run", "--steps", "50", "--from"]])
+def test_a_run_that_the_store_lacks_is_said_to_be_found_by_its_place(tmp_path: Path, command: list[str]) -> None:
+    """Without a ledger too: the user was told only that there is no log."""
+    said = samebits_command(*command, "0" * 64, "--store", tmp_path, code=2).stderr
+    assert f"is not in the store {tmp_path}, neither in its ledger nor taken home; PLACE/RUN is one elsewhere" in said
+    assert said.count("\n") == 1
 
 
 def test_job_show_tells_the_first_step(folder: Path, short: dict[str, Any], tmp_path: Path) -> None:
@@ -115,3 +129,12 @@ def test_job_show_tells_the_first_step(folder: Path, short: dict[str, Any], tmp_
     statement = json.loads(base64.b64decode(json.loads(exported.read_text())["payload"]))
     parameters = statement["predicate"]["buildDefinition"]["externalParameters"]
     assert (parameters["firstStep"], parameters["steps"]) == (7, 25)
+
+
+def test_pack_and_push_refuse_a_run_elsewhere(folder: Path, short: dict[str, Any], tmp_path: Path) -> None:
+    """The place was ignored, and the run looked for here."""
+    named = f"{folder / 'store'}/{short['run']}"
+    for arguments in (["pack", named, "-o", tmp_path / "run.car"], ["push", named, tmp_path / "remote"]):
+        said = samebits_command(*arguments, "--store", folder / "store", code=2).stderr
+        assert "want a run of this store, not one of" in said
+    assert not [*tmp_path.iterdir()]

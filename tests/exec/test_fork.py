@@ -157,7 +157,11 @@ def test_another_job_takes_the_state(store: Store) -> None:
         (5, {"data": {"x": "wide.npy"}}, r"wide.npy holds f32\[40,2\]"),
         (5, {"data": {"x": "text.npy"}}, "text.npy: not a .npy file"),
         (5, {"data": {"x": "objects.npy"}}, "objects.npy: not a .npy file"),
+        (5, {"data": {"x": "zip.npy"}}, "zip.npy: not a .npy file"),
+        (5, {"data": {"x": "header.npy"}}, "header.npy: not a .npy file"),
         (5, {"seed": 1 << 64}, "seed"),
+        (5, {"steps": 1 << 53, "rates": {"": 0.5}}, "a job of 9007199254740992 steps is not supported"),
+        (5, {"steps": 1 << 64, "rates": {"": 0.5}}, "a job of 18446744073709551616 steps is not supported"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -167,6 +171,8 @@ def test_what_does_not_fit_is_refused(
     np.save(tmp_path / "wide.npy", np.zeros((40, 2), np.float32))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     (tmp_path / "text.npy").write_text("no")
+    (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 and no zip")
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': ('<f4',")
     run = samebits.run(rated_job(table=20), store, checkpoint_every=10)
     size = read_log(store).size
     if "data" in changes:

@@ -117,7 +117,8 @@ def test_parent_that_is_not_here_is_skipped_until_it_is_taken_home(store: Store,
     verdict = samebits.verify(longer, home)
     assert (verdict.verdict, part_of(verdict).status) == ("same", "skipped")
     assert verdict.entry is not None
-    assert part_of(verdict).detail.startswith(f"run {parent} can't be looked at here: ")
+    said = "its entries are not at hand; `samebits pull PLACE/"
+    assert part_of(verdict).detail == f"run {parent} can't be looked at here: {said}{parent}` takes it home"
     pack_run(longer, home, tmp_path / "longer.car")
     with Store(tmp_path / "third") as third:
         archive = ArchivePlace(tmp_path / "longer.car", third)
