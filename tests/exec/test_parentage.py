@@ -27,12 +27,6 @@ Verify = Callable[[Digest], Verdict]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
 def home(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "home") as opened:
         yield opened
