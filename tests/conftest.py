@@ -1,8 +1,8 @@
 """A state folder of the tests' own, and the line that says how many faults store and ledger were put through.
 
 The line is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
-Of faults that are tried by number every third runs, and what compiles for minutes is left out; all of it runs with
-`--exhaustive` (`make conformance`).
+Of faults that are tried by number every third runs, of disk errors those that pass and full disks that stay full, and
+what compiles for minutes is left out; all of it runs with `--exhaustive` (`make conformance`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ _LONG = re.compile(
     r"tests/(kernels/test_codegen_digits\.py::test_every_engine_has_the_bits_of_the_numpy_engine\[(gpu|cpu-.*)\]"
     r"|exec/test_recomputation\.py::test_the_(conformance_vectors|digits_job)_raises?_no_false_alarm\[gpu\]"
     r"|exec/test_rules_models\.py::test_opencl_gives_the_bits_of_numpy\[.*-gpu\]"
-    r"|exec/test_kernel_device\.py::test_random_graphs_give_the_bits_of_numpy\[gpu\])$"
+    r"|exec/test_kernel_device\.py::test_random_graphs_give_the_bits_of_numpy\[gpu\]"
+    r"|exec/test_cuda_sources\.py::test_\w+_of_digits_on_matrix_units_give_the_bits_of_numpy\[high\]"
+    r"|ledger/test_faults_log_disk\.py::test_call_that_fails\[.*-(5-True|28-False)\])$"
 )
 
 

@@ -422,7 +422,7 @@ def test_a_checkpoint_that_nobody_has_leaves_what_was_found(stores: Stores) -> N
         lose(store, chain.segments[1].body.state_in)
     report = dispute(*(StoredProver(n, x.prover().chain, StoreRemote(x.store)) for n, x in (("a", a), ("b", b))))
     assert (report.outcome, report.steps) == ("undecided", (12, 13))
-    assert all("is not in the store" in finding.reason for finding in report.findings)
+    assert all("is not in remote" in finding.reason for finding in report.findings)
 
 
 class Inconsistent(LocalProver):

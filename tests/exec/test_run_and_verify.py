@@ -143,7 +143,7 @@ def test_verify_refuses_a_run_that_stops_early(store: Store) -> None:
 
 def test_verify_names_what_is_missing(store: Store, other: Store) -> None:
     run = samebits.run(make_job(), store)
-    with pytest.raises(LedgerError, match="no log"):
+    with pytest.raises(LedgerError, match="neither in its ledger nor taken home"):
         samebits.verify(run.address, other)
     with pytest.raises(CasError, match="not an address"):
         samebits.verify("abc", store)
