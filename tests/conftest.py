@@ -39,6 +39,8 @@ _LONG = re.compile(
     r"|exec/test_recomputation\.py::test_the_(conformance_vectors|digits_job)_raises?_no_false_alarm\[gpu\]"
     r"|exec/test_rules_models\.py::test_opencl_gives_the_bits_of_numpy\[.*-gpu\]"
     r"|exec/test_kernel_device\.py::test_random_graphs_give_the_bits_of_numpy\[gpu\]"
+    r"|exec/test_device_ops\.py::test_device_gives_the_bits_of_numpy\[.*-gpu\]"
+    r"|exec/test_device_convolutions\.py::test_convolutions_(at_borders|of_views)_have_the_bits_of_numpy\[(.*-)?gpu\]"
     r"|exec/test_cuda_sources\.py::test_\w+_of_digits_on_matrix_units_give_the_bits_of_numpy\[high\]"
     r"|ledger/test_faults_log_disk\.py::test_call_that_fails\[.*-(5-True|28-False)\])$"
 )
