@@ -1,4 +1,4 @@
-"""A state folder of the tests' own, and the line that says how many faults store and ledger were put through.
+"""Stores, a state folder of the tests' own, and the line that says how many faults store and ledger were put through.
 
 The line is here and not in `cas/` because the process that pytest-xdist reports from loads no conftest but this one.
 Of faults that are tried by number every third runs, of disk errors those that pass and full disks that stay full, and
@@ -11,9 +11,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
+from samebits.cas.store import Store
 from samebits.ledger.heads import STATE_VARIABLE
 
 # what is counted, by the beginning of a test's file and name
@@ -69,6 +71,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_exhaustive(test: str) -> bool:
     numbered = _NUMBERED.search(test)
     return _LONG.search(test) is not None or (numbered is not None and int(numbered[3]) % _EVERY != 0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store: of who runs a job, where there is another."""
+    with Store(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Store]:
+    """Another store: of who checks the job."""
+    with Store(tmp_path / "other") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session", autouse=True)

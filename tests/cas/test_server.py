@@ -62,12 +62,6 @@ def client(store: Store, made: Made) -> Iterator[Client]:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "other") as opened:
-        yield opened
-
-
-@pytest.fixture
 def writable(other: Store) -> Iterator[Client]:
     with serving(other, writable=True) as url:
         yield Client(url)

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,6 @@ def command(*arguments: Any, code: int = 0) -> Result:
 
 def json_of(*arguments: Any, code: int = 0) -> Any:
     return json.loads(command(*arguments, "--json", code=code).stdout)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
 
 
 @pytest.fixture
