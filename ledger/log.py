@@ -95,7 +95,7 @@ class Log:
             if has_log_verifier(directory) and load_log_verifier(directory) != key.verifier:
                 raise StorageError(directory, "log.key and log.pub are the keys of two different logs")
             _start_log(storage, key)
-            store_log_verifier(directory, key.verifier)
+            store_log_verifier(directory, key.verifier)  # of a log that has lost it
             index_file = IndexFile.open(directory, create=True)
             return cls(storage, key.verifier, key, index_file, state_folder=state_folder)
         except BaseException:

@@ -7,9 +7,10 @@
     lock                         held by the one writer
 
 An append writes bundles and tiles, then signs, then keeps the head outside the directory (heads.py), then publishes the
-checkpoint; each is durable before the next begins. Nobody reads what is beyond the published checkpoint, so what a
-crash leaves there is removed, and a head that was signed but not published is published by the next writer. Another
-user's head is not seen, so the signed note is also durable as ``checkpoint.new`` before it is kept as a head.
+checkpoint; each is durable before the next begins. The log's key, ``log.pub``, is there before its first checkpoint is.
+Nobody reads what is beyond the published checkpoint, so what a crash leaves there is removed, and a head that was
+signed but not published is published by the next writer. Another user's head is not seen, so the signed note is also
+durable as ``checkpoint.new`` before it is kept as a head.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from samebits.ledger.heads import HeadFile
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.leftovers import remove_partials, remove_unsigned
 from samebits.ledger.lmdb_import import has_lmdb_log, read_lmdb_log, retire_lmdb_log
-from samebits.ledger.logkey import PUBLIC_NAME
+from samebits.ledger.logkey import PUBLIC_NAME, store_log_verifier
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
 from samebits.ledger.recovery import agreed_edge, fork_error, open_own_note
 from samebits.ledger.storage import Sign
@@ -43,6 +44,7 @@ from samebits.ledger.tiles import (
 
 LOCK_NAME: Final = "lock"
 _NO_CHECKPOINT: Final = "its checkpoint is gone; restore it from a copy, or start a new log"
+_NOT_YET: Final = "there is no log here yet; its first writer is at it, or was interrupted: the next one publishes it"
 _OLD_FORMAT: Final = (
     "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
 )
@@ -78,6 +80,8 @@ class TileLogStorage:
                 if not (path / CHECKPOINT_PATH).is_file():
                     gone = (path / ROOT_FOLDER).exists() or (path / PUBLIC_NAME).exists()
                     reason = _NO_CHECKPOINT if gone else "there is no log here"
+                    if new_path(path / CHECKPOINT_PATH).exists():
+                        reason = _NOT_YET
                     raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else reason)
                 return
             make_folder(path)
@@ -190,6 +194,7 @@ class TileLogStorage:
                 self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
                 head = published
             if left is not None:
+                store_log_verifier(self._path, verifier)
                 self._durable.replace_left(self._path / CHECKPOINT_PATH)
         self._signed = _Signed(head, published, edge)
         remove_unsigned(self._path, edge.tree_size, has_gaps=True)
@@ -214,7 +219,7 @@ class TileLogStorage:
             self._durable.prepare({self._head.path: note, self._path / CHECKPOINT_PATH: note})
             self._durable.replace(self._head.path)
         try:
-            self._durable.replace(self._path / CHECKPOINT_PATH)
+            self._show_prepared()
         except OSError as error:
             reason = f"{error.strerror or error}; what was signed last is published by the next writer"
             raise StorageError(self._path, reason) from error
@@ -225,6 +230,11 @@ class TileLogStorage:
 
     def _publish(self, note: bytes) -> None:
         self._durable.prepare({self._path / CHECKPOINT_PATH: note})
+        self._show_prepared()
+
+    def _show_prepared(self) -> None:
+        assert self._verifier is not None
+        store_log_verifier(self._path, self._verifier)  # who sees a checkpoint finds its key
         self._durable.replace(self._path / CHECKPOINT_PATH)
 
     def _import_lmdb(self, signed: Checkpoint | None, verifier: VerifierKey) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -97,6 +98,13 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ[STATE_VARIABLE]
     else:
         os.environ[STATE_VARIABLE] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let SIGINT end what tests start also where the tests run in the background: shells start that with it ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def count_faults(reports: Iterable[pytest.TestReport]) -> str:

@@ -44,6 +44,27 @@ def test_open_makes_an_empty_signed_log(tmp_path: Path) -> None:
         assert list(log.entries()) == [] == log.runs()
 
 
+def test_reader_finds_no_log_or_a_whole_one_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader saw the checkpoint first and was told that log.pub cannot be read."""
+    seen: list[str] = []
+    rename = Path.replace
+
+    def watched(path: Path, target: Path) -> Path:
+        renamed = rename(path, target)
+        try:
+            with Log.open(tmp_path / "log", read_only=True) as log:
+                seen.append(f"{log.size} entries")
+        except StorageError as error:
+            seen.append(str(error).partition(": ")[2].partition(";")[0])
+        return renamed
+
+    monkeypatch.setattr(Path, "replace", watched)
+    Log.open(tmp_path / "log").close()
+    assert seen[-1] == "0 entries"
+    assert set(seen[:-1]) <= {"there is no log here", "there is no log here yet"}
+    assert "there is no log here yet" in seen
+
+
 def test_append_gives_a_checkpoint_of_every_entry(log: Log, make_entries: MakeMany) -> None:
     entries = make_entries(log.origin, 5)
     first = log.append(entries[:2])

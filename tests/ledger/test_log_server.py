@@ -22,7 +22,6 @@ FOREVER = "public, max-age=31536000, immutable"
 def log(tmp_path: Path) -> RawLog:
     """A log that was published at 200 and at 300 entries."""
     made = raw_log(tmp_path, 200, 300)
-    (made.directory / "log.pub").write_text(made.key.verifier.vkey + "\n")
     (made.directory / "log.key").write_text("secret")
     return made
 

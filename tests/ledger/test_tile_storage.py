@@ -60,7 +60,8 @@ def test_files_are_those_of_the_specification(size: int, tmp_path: Path) -> None
     if not size:
         log.append([])
     assert set(files_of(log)) == {tile.path for tile in tiles_of(size)}
-    assert sorted(path.name for path in log.directory.iterdir() if path.name != "tile") == ["checkpoint", "lock"]
+    others = sorted(path.name for path in log.directory.iterdir() if path.name != "tile")
+    assert others == ["checkpoint", "lock", "log.pub"]
     assert log.entries == [raw_entry(index) for index in range(size)]
     assert (log.state_folder / "heads" / log.key.name[-16:]).read_bytes() == log.note
 
