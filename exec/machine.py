@@ -303,7 +303,10 @@ def _count_rows(data: Mapping[str, Array]) -> int:
             raise JobError(f"data {name} is a scalar")
     rows: set[int] = {array.shape[0] for array in data.values()}
     if len(rows) != 1:
-        raise JobError(f"the job's data have different numbers of rows: {sorted(rows)}")
+        first = min(data)
+        other = min(name for name, array in data.items() if array.shape[0] != data[first].shape[0])
+        counts = " and ".join(f"{name} {data[name].shape[0]}" for name in (first, other))
+        raise JobError(f"the job's data have different numbers of rows: {counts}")
     if rows != {0} and not any(array.nbytes for array in data.values()):
         raise JobError("the rows of the job's data have no elements")
     return rows.pop()

@@ -187,6 +187,13 @@ def test_constant_rates_outlast_a_table(store: Store) -> None:
     assert fork(store, run.address, 20, steps=30, rates={"step": 0.25}).steps == 30
 
 
+def test_data_of_other_rows_are_named(store: Store, tmp_path: Path) -> None:
+    run = samebits.run(rated_job(), store)
+    np.save(tmp_path / "x.npy", np.zeros(39, np.float32))
+    with pytest.raises(JobError, match="different numbers of rows: x 39 and y 40"):
+        samebits.run(fork(store, run.address, 5, data={"x": tmp_path / "x.npy"}).job, store)
+
+
 def test_no_rate_to_set(store: Store) -> None:
     run = samebits.run(make_job(), store)
     with pytest.raises(JobError, match="the job takes no rate"):
