@@ -21,7 +21,6 @@ from samebits.cas.encoding import encode
 from samebits.cas.errors import BadRowError, ObjectNotFoundError, RemoteError
 from samebits.cas.reachable import check_objects
 from samebits.cas.remotes import open_remote
-from samebits.cas.remotes.files import FileRemote
 from samebits.cas.remotes.http import open_http
 from samebits.cas.remotes.layout import pin_path, record_path, row_path
 from samebits.cas.store import Store
@@ -162,9 +161,9 @@ def target(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def patient(host: Host, reason: str) -> FileRemote:
-    """Return the remote, with little patience for a lie that is to be found too slow."""
-    return open_http(host.url, timeout_s=TIMEOUT_S if "too slow" in reason else 30.0)
+def patience_s(reason: str) -> float:
+    """Return the timeout to ask a liar with: little for one that is to be found too slow."""
+    return TIMEOUT_S if "too slow" in reason else 30.0
 
 
 ROW_LIES: list[tuple[str, Lie, str]] = [
@@ -197,7 +196,7 @@ def test_pull_names_the_bad_row(
     monkeypatch.setattr("samebits.cas.remotes.http_client._RETRY_AFTER_S", (0.01, 0.01))
     host.lies[host.row(host.made.rows, 1)] = lie
     started = time.monotonic()
-    with closing(patient(host, reason)) as remote:
+    with closing(open_http(host.url, timeout_s=patience_s(reason))) as remote:
         with pytest.raises(RemoteError, match=f"remote {host.url}: row 1 of object {host.made.rows}:? .*{reason}"):
             pull(remote, target, [host.made.root])
         assert time.monotonic() - started < 8 * TIMEOUT_S
@@ -228,7 +227,7 @@ def test_pull_names_the_bad_record(
     monkeypatch.setattr("samebits.cas.remotes.http_client._RETRY_AFTER_S", (0.01, 0.01))
     digest: Digest = getattr(host.made, which)
     host.lies["/" + record_path(digest)] = lie
-    with closing(patient(host, reason)) as remote:
+    with closing(open_http(host.url, timeout_s=patience_s(reason))) as remote:
         with pytest.raises(RemoteError, match=f"remote {host.url}: .*{reason}") as caught:
             pull(remote, target, [host.made.root])
         assert str(digest)[2:] in str(caught.value)
@@ -350,7 +349,7 @@ def test_close_ends_requests_of_other_threads(host: Host) -> None:
     started = time.monotonic()
     remote.close()
     thread.join(10)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3 * TIMEOUT_S  # the stall is longer
     assert len(failures) == 1
     with pytest.raises(RemoteError, match="closed"):
         remote.read_row(host.made.row.raw, MIB)

@@ -27,6 +27,7 @@ from tests.cas.test_remotes_hostile import (
     endless,
     hang_up,
     not_http,
+    patience_s,
     send,
     stall,
     trickle,
@@ -68,8 +69,6 @@ from samebits.exec.running.runner import ChainWriter, put_job
 from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
 from samebits.ledger.run_proof import MAX_RUN_PROOF_SIZE_BYTES, encode_run_proof, make_run_proof
-
-TIMEOUT_S = 0.4
 
 
 def samebits_process(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -251,7 +250,7 @@ def test_a_search_in_a_log_without_end_is_given_up(
         pytest.raises(RunError, match=said) as raised,
     ):
         place.find(run)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # without a bound it would not end
     assert str(raised.value).startswith(f"{url}: ")
 
 
@@ -496,13 +495,14 @@ def test_a_server_that_lies_about_a_proof_is_named(
     monkeypatch.setattr("samebits.cas.remotes.http_client._RETRY_AFTER_S", (0.01, 0.01))
     url, lies, run = lying
     lies[f"/runs/{run}"] = lie
-    with open_run_place(url, home, timeout_s=TIMEOUT_S) as place:
+    with open_run_place(url, home, timeout_s=patience_s(reason)) as place:
         with pytest.raises((ExecError, RemoteError), match=reason) as error:
             take_home(place, run, home)
         assert url in str(error.value)
         assert "\n" not in str(error.value)
         assert list(home.objects()) == [] and home.pins() == {}
-        lies.clear()
+    lies.clear()
+    with open_run_place(url, home) as place:
         assert take_home(place, run, home).news == "new"
 
 
@@ -527,7 +527,7 @@ def test_a_server_without_an_object_or_with_a_wrong_one_is_named(
     state = str(chain.segments[1].body.state_out)
     for lie in (send(b"", 404), send(b"hello"), changed(lambda data: data[:-1] + bytes([data[-1] ^ 1]))):
         lies[f"/objects/{state[:2]}/{state[2:]}"] = lie
-        with open_run_place(url, home, timeout_s=TIMEOUT_S) as place, pytest.raises(CasError, match=state):
+        with open_run_place(url, home) as place, pytest.raises(CasError, match=state):
             take_home(place, run, home)
         assert home.pins() == {} and not home.has(Digest.parse(state))
 

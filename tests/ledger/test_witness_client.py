@@ -129,12 +129,12 @@ def test_a_bad_witness_is_named_and_stops_nobody_else(filled: Log, tmp_path: Pat
         urls = {"stalled": stalled, "lying": lying, "absent": "http://127.0.0.1:9", "good": good, "nowhere": None}
         witnesses = [policy_witness(name, url) for name, url in urls.items()]
         started = time.monotonic()
-        done = cosign_log(filled, witnesses, timeout_s=1.5)
+        done = cosign_log(filled, witnesses, timeout_s=4)
         assert time.monotonic() - started < 15
         release.set()
     assert [witness.name for witness, _ in done.cosignatures] == ["good"]
     problems = {problem.witness: problem.problem for problem in done.problems}
-    assert "no cosignature within 1.5 s" in problems["stalled"] or "no answer" in problems["stalled"]
+    assert "no cosignature within 4 s" in problems["stalled"] or "no answer" in problems["stalled"]
     assert "no cosignature by lying+" in problems["lying"]
     assert "can't connect" in problems["absent"]
     assert "gives no URL" in problems["nowhere"]
