@@ -108,7 +108,9 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
 def test_kill_at_any_moment_leaves_only_whole_objects(tmp_path: Path) -> None:
     moments = random.Random(5)
     seen = 0
-    for _ in range(15):
+    for attempt in range(150):
+        if attempt >= 15 and seen > 50:  # a busy machine gets less done between two kills
+            break
         writer = start(PUT_FOREVER, tmp_path)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"

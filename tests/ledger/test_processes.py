@@ -42,9 +42,12 @@ def test_append_from_two_processes_at_once_keeps_both_runs(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("most_delay_s", [0.03, 0.2])
 def test_append_survives_kill_at_any_moment(tmp_path: Path, most_delay_s: float) -> None:
-    """15 kills in all. No acknowledged entry is lost, the log stays whole, and the next process goes on."""
+    """No acknowledged entry is lost, the log stays whole, and the next process goes on."""
     moments, acknowledged = random.Random(most_delay_s), 0
-    for attempt in range(15 if most_delay_s > 0.1 else 6):
+    kills, most = (15, 50) if most_delay_s > 0.1 else (6, -1)
+    for attempt in range(10 * kills):
+        if attempt >= kills and acknowledged > most:  # a busy machine gets less done between two kills
+            break
         worker = start(tmp_path / "log", 1, 10**6)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -65,14 +68,15 @@ def test_append_survives_kill_at_any_moment(tmp_path: Path, most_delay_s: float)
             steps = [chain.next_step for chain in log.runs()]
             assert sum(steps) >= acknowledged
             assert log.size == (1 + sum(steps) if steps else 0)
-    if most_delay_s > 0.1:
-        assert acknowledged > 50
+    assert acknowledged > most
 
 
 def test_index_file_survives_kill_at_any_moment(tmp_path: Path) -> None:
     """Its rows are those that the entries it covers give, wherever it was written last."""
     moments, covered = random.Random(7), 0
-    for _ in range(12):
+    for attempt in range(120):
+        if attempt >= 12 and covered > 20:  # a busy machine gets less done between two kills
+            break
         worker = start(tmp_path / "log", 1, 10**6, 1)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"

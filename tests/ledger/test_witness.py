@@ -119,7 +119,9 @@ def test_a_witness_killed_at_any_moment_never_forgets_what_it_cosigned(tmp_path:
     directory.mkdir()
     moments = random.Random(seed)
     last = 0
-    for _ in range(4):
+    for attempt in range(40):
+        if attempt >= 4 and last > 0:  # a busy machine gets less done between two kills
+            break
         worker = subprocess.Popen([sys.executable, str(WORKER), str(directory)], stdout=subprocess.PIPE, text=True)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
