@@ -50,6 +50,12 @@ _OLD_FORMAT: Final = (
 )
 
 
+def is_being_made(path: Path) -> bool:
+    """Return whether there is no log yet, but its first checkpoint is signed: by somebody at work, or interrupted."""
+    checkpoint = path / CHECKPOINT_PATH
+    return new_path(checkpoint).exists() and not checkpoint.exists() and not (path / ROOT_FOLDER).exists()
+
+
 @dataclass(frozen=True, slots=True)
 class _Signed:
     """What was signed last, as head and checkpoint files say it (None: nothing yet), and the edge of its tree."""
@@ -80,7 +86,7 @@ class TileLogStorage:
                 if not (path / CHECKPOINT_PATH).is_file():
                     gone = (path / ROOT_FOLDER).exists() or (path / PUBLIC_NAME).exists()
                     reason = _NO_CHECKPOINT if gone else "there is no log here"
-                    if new_path(path / CHECKPOINT_PATH).exists():
+                    if is_being_made(path):
                         reason = _NOT_YET
                     raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else reason)
                 return

@@ -19,6 +19,7 @@ from samebits.exec.places.run_record import read_run_record
 from samebits.ledger import Log, RunChain, RunNotFoundError, VerifierKey
 from samebits.ledger.logkey import has_log_verifier
 from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, make_run_proof
+from samebits.ledger.tile_storage import is_being_made
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class StorePlace:
         return read_run_record(self.store, run)
 
     def _has_log(self) -> bool:
-        return has_log_verifier(log_directory(self.store))
+        directory = log_directory(self.store)
+        return has_log_verifier(directory) and not is_being_made(directory)
 
     def _open_log(self) -> Log:
         return Log.open(log_directory(self.store), read_only=True)

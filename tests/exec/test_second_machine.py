@@ -66,7 +66,7 @@ from samebits.exec.places.run_server import make_place_app
 from samebits.exec.places.take_home import take_home
 from samebits.exec.retention import ledger_roots
 from samebits.exec.running.runner import ChainWriter, put_job
-from samebits.ledger import Entry, LedgerError, Log, SegmentBody, VerifierKey, sign_entry
+from samebits.ledger import Entry, LedgerError, Log, RunNotFoundError, SegmentBody, VerifierKey, sign_entry
 from samebits.ledger.keyfile import load_key
 from samebits.ledger.run_proof import MAX_RUN_PROOF_SIZE_BYTES, encode_run_proof, make_run_proof
 
@@ -252,6 +252,28 @@ def test_a_search_in_a_log_without_end_is_given_up(
         place.find(run)
     assert time.monotonic() - started < 20  # without a bound it would not end
     assert str(raised.value).startswith(f"{url}: ")
+
+
+def test_a_run_taken_home_is_found_beside_a_ledger_whose_making_was_interrupted(
+    made: tuple[Path, Digest], home: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = made
+    take(folder, run, home)
+    rename = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "checkpoint.new":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", interrupted)
+        Log.open(log_directory(home))
+    assert (log_directory(home) / "log.pub").exists() and not (log_directory(home) / "checkpoint").exists()
+    assert samebits.verify(run, home, sign=False).verdict == "same"
+    assert samebits.verify(run, home).verdict == "same"  # makes the ledger, which the verdict goes into
+    with pytest.raises(RunNotFoundError):
+        StorePlace(home, is_own=True).find(Digest(bytes(32)))
 
 
 def test_a_run_taken_home_is_found_under_its_logs_key_beside_a_ledger_of_ones_own(
