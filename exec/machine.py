@@ -19,7 +19,7 @@ from samebits.exec.graph import CALL, MAX_CALL_DEPTH, MAX_NODES, Graph, TypedGra
 from samebits.exec.job import BATCH, DATA, KEY, METRICS, RATE, STATE, STEP, JobSpec, check_tensor_count, under
 from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.planner import check_memory, describe_free, free_memory_bytes, plan_graph
-from samebits.exec.stream import ORDER_SIZE_BYTES
+from samebits.exec.stream import ORDER_SIZE_BYTES, count_rows
 from samebits.kernels.reference import type_of
 from samebits.kernels.types import TensorType
 from samebits.kernels.version import check_arithmetic
@@ -53,7 +53,9 @@ class JobMachine:
         self._store = store
         self._at = "initial state"  # what errors of the device are said to be at
         self._data = load_tensors(store, self.spec.data, "data", self._free_bytes)
-        self._rows = _count_rows(self._data)
+        self._rows = count_rows({name: array.shape for name, array in self._data.items()})
+        if self._rows and not any(array.nbytes for array in self._data.values()):
+            raise JobError("the rows of the job's data have no elements")
         self.spec.stream.check_rows(self._rows)
         step = load_graph(store, self.spec.step, "step graph")
         free_bytes = self._free_bytes - _size_bytes(self._data)
@@ -293,23 +295,6 @@ def load_library(store: NodeSource, graph: Graph) -> dict[Digest, Graph]:
 
 def _size_bytes(tensors: Mapping[str, Array]) -> int:
     return sum(array.nbytes for array in tensors.values())
-
-
-def _count_rows(data: Mapping[str, Array]) -> int:
-    if not data:
-        raise JobError("the job has no data")
-    for name, array in data.items():
-        if array.ndim == 0:
-            raise JobError(f"data {name} is a scalar")
-    rows: set[int] = {array.shape[0] for array in data.values()}
-    if len(rows) != 1:
-        first = min(data)
-        other = min(name for name, array in data.items() if array.shape[0] != data[first].shape[0])
-        counts = " and ".join(f"{name} {data[name].shape[0]}" for name in (first, other))
-        raise JobError(f"the job's data have different numbers of rows: {counts}")
-    if rows != {0} and not any(array.nbytes for array in data.values()):
-        raise JobError("the rows of the job's data have no elements")
-    return rows.pop()
 
 
 def _check_step(typed: TypedGraph, given: Mapping[str, TensorType]) -> None:

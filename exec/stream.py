@@ -11,6 +11,7 @@ rows that start at b * (t mod floor(n / b)).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -26,6 +27,22 @@ EPOCH_SHUFFLE: Final = "epoch_shuffle"
 IN_ORDER: Final = "in_order"
 MAX_ROWS: Final = 1 << 31
 ORDER_SIZE_BYTES: Final = 80  # what a row costs while an epoch is shuffled: its counter, its words, its place
+
+
+def count_rows(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return how many rows data of these shapes, by name, have; raises JobError unless all have as many."""
+    if not shapes:
+        raise JobError("the job has no data")
+    for name, shape in shapes.items():
+        if not shape:
+            raise JobError(f"data {name} is a scalar")
+    rows = {name: shape[0] for name, shape in shapes.items()}
+    fewest, most = min(rows, key=rows.__getitem__), max(rows, key=rows.__getitem__)
+    if rows[fewest] != rows[most]:
+        raise JobError(
+            f"the job's data have different numbers of rows: {fewest} {rows[fewest]} and {most} {rows[most]}"
+        )
+    return rows[most]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from samebits.exec.job import BATCH, DATA, KEY, RATE, STEP, JobSpec
 from samebits.exec.keys import INITIAL, step_key
 from samebits.exec.machine import load_graph, load_library, load_tree
 from samebits.exec.planner import check_memory, free_memory_bytes, plan_graph
-from samebits.exec.stream import ORDER_SIZE_BYTES
+from samebits.exec.stream import ORDER_SIZE_BYTES, count_rows
 from samebits.exec.trace import EVALUATION, INPUT
 
 Array = NDArray[Any]
@@ -58,27 +58,22 @@ class GivenInputs:
 
     def batch_tensors(self) -> list[Digest]:
         """Return the addresses of the data."""
-        return list(load_tree(self._objects, self._spec.data, "data").values())
+        return list(self._tree().values())
 
     def _data(self, name: str) -> Digest:
-        return _named(load_tree(self._objects, self._spec.data, "data"), name)
+        return _named(self._tree(), name)
+
+    def _tree(self) -> dict[str, Digest]:
+        return load_tree(self._objects, self._spec.data, "data")
 
     def batch_rows(self, step: int) -> NDArray[np.int64]:
         """Return the numbers of the rows of a batch."""
-        rows = self._count_rows()
+        rows = count_rows({name: self._objects.info(address).shape for name, address in self._tree().items()})
+        self._spec.stream.check_rows(rows)
         needed = rows * ORDER_SIZE_BYTES
         if needed > free_memory_bytes():
             raise RunError(f"the order of {rows} rows needs {needed} bytes, more than are free")
         return self._spec.stream.batch(step, rows)
-
-    def _count_rows(self) -> int:
-        shapes = [self._objects.info(address).shape for address in self.batch_tensors()]
-        counts = {shape[0] for shape in shapes if shape}
-        if len(counts) != 1 or not all(shapes):
-            raise JobError("the job's data have different numbers of rows, or none")
-        (rows,) = counts
-        self._spec.stream.check_rows(rows)
-        return rows
 
     def _rates(self, step: int) -> dict[str, Array]:
         if self._spec.schedule is None:
