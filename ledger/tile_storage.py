@@ -16,7 +16,7 @@ durable as ``checkpoint.new`` before it is kept as a head.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,30 +30,16 @@ from samebits.ledger.heads import HeadFile
 from samebits.ledger.keys import VerifierKey
 from samebits.ledger.leftovers import remove_partials, remove_unsigned
 from samebits.ledger.lmdb_import import has_lmdb_log, read_lmdb_log, retire_lmdb_log
-from samebits.ledger.logkey import PUBLIC_NAME, store_log_verifier
+from samebits.ledger.logkey import store_log_verifier
 from samebits.ledger.note import MAX_NOTE_SIZE_BYTES
+from samebits.ledger.presence import NO_CHECKPOINT, is_remnant, why_none
 from samebits.ledger.recovery import agreed_edge, fork_error, open_own_note
 from samebits.ledger.storage import Sign
 from samebits.ledger.tile_source import CHECKPOINT_PATH, DirectorySource
 from samebits.ledger.tile_view import TileLogView
-from samebits.ledger.tiles import (
-    ROOT_FOLDER,
-    TreeEdge,
-    grow,
-)
+from samebits.ledger.tiles import TreeEdge, grow
 
 LOCK_NAME: Final = "lock"
-_NO_CHECKPOINT: Final = "its checkpoint is gone; restore it from a copy, or start a new log"
-_NOT_YET: Final = "there is no log here yet; its first writer is at it, or was interrupted: the next one publishes it"
-_OLD_FORMAT: Final = (
-    "is an older version's (data.mdb); it is converted when it is opened for writing, as by samebits run"
-)
-
-
-def is_being_made(path: Path) -> bool:
-    """Return whether there is no log yet, but its first checkpoint is signed: by somebody at work, or interrupted."""
-    checkpoint = path / CHECKPOINT_PATH
-    return new_path(checkpoint).exists() and not checkpoint.exists() and not (path / ROOT_FOLDER).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +70,7 @@ class TileLogStorage:
         with errors_named(path, writes=verifier is not None):
             if verifier is None:
                 if not (path / CHECKPOINT_PATH).is_file():
-                    gone = (path / ROOT_FOLDER).exists() or (path / PUBLIC_NAME).exists()
-                    reason = _NO_CHECKPOINT if gone else "there is no log here"
-                    if is_being_made(path):
-                        reason = _NOT_YET
-                    raise StorageError(path, _OLD_FORMAT if has_lmdb_log(path) else reason)
+                    raise StorageError(path, why_none(path))
                 return
             make_folder(path)
             self._head = HeadFile(verifier.name, state_folder)
@@ -186,8 +168,8 @@ class TileLogStorage:
         if left is not None:
             published, shown = left
         if shown is None and signed is None:
-            if (self._path / ROOT_FOLDER).exists() or (self._path / PUBLIC_NAME).exists():
-                raise StorageError(self._path, _NO_CHECKPOINT)
+            if is_remnant(self._path):
+                raise StorageError(self._path, NO_CHECKPOINT)
             self._signed = _Signed(None, None, TreeEdge())
             return
         edge = agreed_edge(self._path, self._source, shown, signed)
@@ -200,8 +182,7 @@ class TileLogStorage:
                 self._keep_head(published, head_file)  # the log was not here, or went on elsewhere
                 head = published
             if left is not None:
-                store_log_verifier(self._path, verifier)
-                self._durable.replace_left(self._path / CHECKPOINT_PATH)
+                self._show(self._durable.replace_left)
         self._signed = _Signed(head, published, edge)
         remove_unsigned(self._path, edge.tree_size, has_gaps=True)
 
@@ -225,7 +206,7 @@ class TileLogStorage:
             self._durable.prepare({self._head.path: note, self._path / CHECKPOINT_PATH: note})
             self._durable.replace(self._head.path)
         try:
-            self._show_prepared()
+            self._show(self._durable.replace)
         except OSError as error:
             reason = f"{error.strerror or error}; what was signed last is published by the next writer"
             raise StorageError(self._path, reason) from error
@@ -236,12 +217,13 @@ class TileLogStorage:
 
     def _publish(self, note: bytes) -> None:
         self._durable.prepare({self._path / CHECKPOINT_PATH: note})
-        self._show_prepared()
+        self._show(self._durable.replace)
 
-    def _show_prepared(self) -> None:
+    def _show(self, replace: Callable[[Path], None]) -> None:
+        """Put checkpoint.new in the place of the checkpoint."""
         assert self._verifier is not None
         store_log_verifier(self._path, self._verifier)  # who sees a checkpoint finds its key
-        self._durable.replace(self._path / CHECKPOINT_PATH)
+        replace(self._path / CHECKPOINT_PATH)
 
     def _import_lmdb(self, signed: Checkpoint | None, verifier: VerifierKey) -> bytes | None:
         """Write the entries of a log in the old format as tiles, and publish its checkpoint as it is."""

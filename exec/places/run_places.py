@@ -18,8 +18,8 @@ from samebits.exec.ledger_folder import log_directory
 from samebits.exec.places.run_record import read_run_record
 from samebits.ledger import Log, RunChain, RunNotFoundError, VerifierKey
 from samebits.ledger.logkey import has_log_verifier
+from samebits.ledger.presence import is_being_made
 from samebits.ledger.run_proof import RunProof, check_log_key, check_run_proof, make_run_proof
-from samebits.ledger.tile_storage import is_being_made
 
 
 @dataclass(frozen=True, slots=True)
